@@ -1,0 +1,93 @@
+//! Messages to a storage node as a whole.
+
+use zorya_types::{Incarnation, Lineage, LogId, Membership, NodeId, VolumeId};
+
+use super::log::Reason;
+use crate::{encoded_enum, encoded_struct};
+
+encoded_struct! {
+    /// Who are you?
+    pub struct Identify {}
+}
+
+encoded_struct! {
+    /// Keep a replica of this volume. Answered with [`Done`] also if it is already there with the same membership.
+    pub struct CreateVolume {
+        /// The volume.
+        pub volume: VolumeId,
+        /// Its log.
+        pub log: LogId,
+        /// Its history.
+        pub lineage: Lineage,
+        /// Its replicas; this node is one of them.
+        pub membership: Membership,
+    }
+}
+
+encoded_struct! {
+    /// Forget this volume for good.
+    pub struct DeleteVolume {
+        /// The volume.
+        pub volume: VolumeId,
+    }
+}
+
+encoded_struct! {
+    /// What is the state of everything here? Answered with JSON.
+    pub struct Status {}
+}
+
+encoded_enum! {
+    /// A request to a node.
+    pub enum NodeRequest {
+        /// See [`Identify`].
+        Identify(Identify) = 1,
+        /// See [`CreateVolume`].
+        CreateVolume(CreateVolume) = 2,
+        /// See [`DeleteVolume`].
+        DeleteVolume(DeleteVolume) = 3,
+        /// See [`Status`].
+        Status(Status) = 4,
+    }
+}
+
+encoded_struct! {
+    /// The node's identity.
+    pub struct Identity {
+        /// Its name.
+        pub node: NodeId,
+        /// The life of its disk.
+        pub incarnation: Incarnation,
+        /// Its zone.
+        pub zone: String,
+        /// The version of its binary.
+        pub version: String,
+    }
+}
+
+encoded_struct! {
+    /// It is so.
+    pub struct Done {}
+}
+
+encoded_struct! {
+    /// The node's state as JSON (`docs/formats/protocol.md`).
+    pub struct StatusJson {
+        /// The JSON.
+        pub json: String,
+    }
+}
+
+encoded_enum! {
+    /// A node's answer.
+    pub enum NodeResponse {
+        /// See [`Identity`].
+        Identity(Identity) = 1,
+        /// See [`Done`].
+        Done(Done) = 2,
+        /// See [`StatusJson`].
+        Status(StatusJson) = 3,
+        /// It cannot be done.
+        Refused(Reason) = 4,
+    }
+}
