@@ -1,6 +1,6 @@
 //! Messages to a storage node as a whole.
 
-use zorya_types::{Incarnation, Lineage, LogId, Membership, NodeId, VolumeId};
+use zorya_types::{Epoch, Incarnation, Lineage, LogId, Membership, NodeId, VolumeId};
 
 use super::log::Reason;
 use crate::{encoded_enum, encoded_struct};
@@ -37,6 +37,14 @@ encoded_struct! {
     pub struct Status {}
 }
 
+encoded_struct! {
+    /// What do you know of this volume?
+    pub struct DescribeVolume {
+        /// The volume.
+        pub volume: VolumeId,
+    }
+}
+
 encoded_enum! {
     /// A request to a node.
     pub enum NodeRequest {
@@ -48,6 +56,8 @@ encoded_enum! {
         DeleteVolume(DeleteVolume) = 3,
         /// See [`Status`].
         Status(Status) = 4,
+        /// See [`DescribeVolume`].
+        DescribeVolume(DescribeVolume) = 5,
     }
 }
 
@@ -78,6 +88,20 @@ encoded_struct! {
     }
 }
 
+encoded_struct! {
+    /// What a node knows of a volume; hints, since only the segments' promises are the truth.
+    pub struct VolumeDescription {
+        /// Its log.
+        pub log: LogId,
+        /// Its history.
+        pub lineage: Lineage,
+        /// Its replicas.
+        pub membership: Membership,
+        /// The epoch that this replica promised.
+        pub promised: Epoch,
+    }
+}
+
 encoded_enum! {
     /// A node's answer.
     pub enum NodeResponse {
@@ -89,5 +113,7 @@ encoded_enum! {
         Status(StatusJson) = 3,
         /// It cannot be done.
         Refused(Reason) = 4,
+        /// See [`VolumeDescription`].
+        Volume(VolumeDescription) = 5,
     }
 }

@@ -1,0 +1,49 @@
+# The project's commands. `make up` and `make test` do all set-up on a fresh Debian 12 with Rust.
+SHELL := /bin/bash
+ZORYA_HOME ?= $(HOME)/.zorya
+BIN := target/release/zorya
+SEED ?=
+ROUNDS ?= 3
+MINUTES ?= 10
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: up down deps build test check fix bench chaos soak fuzz fresh
+
+deps: ## installs what the build and the engines need
+	scripts/install-dependencies
+
+build: deps
+	cargo build --release -p zorya
+
+up: build ## a local region with one PostgreSQL cluster; prints how to connect
+	$(BIN) up --detach --home "$(ZORYA_HOME)"
+
+down:
+	$(BIN) down --home "$(ZORYA_HOME)"
+
+check: deps ## what CI checks before it tests: never writes
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fix:
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty
+
+test: check build ## every test
+	scripts/run-tests
+
+bench: build ## the region against the stock engine, interleaved, as JSON
+	$(BIN) bench --output json
+
+chaos: build ## real processes under faults, with a ledger of acknowledged commits: SEED=… ROUNDS=…
+	cargo build --release -p zorya-chaos
+	$(SUDO) target/release/zorya-chaos --zorya $(BIN) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+soak: ## the simulation, for hours: MINUTES=…
+	cargo run --release -p zorya-sim -- --minutes $(MINUTES)
+
+fuzz: ## every decoder with random input: MINUTES=…
+	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release --workspace fuzz_ -- --ignored --nocapture
+
+fresh: ## both commands in a fresh Debian 12 root
+	scripts/fresh-debian

@@ -1,0 +1,12 @@
+//! Connections between Zorya's processes: TCP, a handshake that proves the region's key, then frames.
+//!
+//! A connection carries requests one way and responses the other. Nothing is retried here: a broken connection is an
+//! error, and whoever owns it connects again.
+
+mod framed;
+mod meet;
+mod peer;
+
+pub use framed::{FrameReader, write_outgoing};
+pub use meet::{ConnectError, accept, connect};
+pub use peer::{Peer, PeerGone};

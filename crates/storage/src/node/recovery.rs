@@ -1,0 +1,196 @@
+//! From what is on the disk to running volumes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::watch;
+use zorya_log::file::{FileConfig, NodeLog, OpenError, Position};
+use zorya_log::replica::{Entry, RecoverError, Replica, ReplicaConfig};
+use zorya_pages::{PagesConfig, VolumePages};
+use zorya_types::{Incarnation, NodeId, VolumeId};
+use zorya_wire::message::log::Tail;
+
+use super::core::{Event, Events};
+use super::disk::{DiskError, NodeDisk, VolumeFile};
+use super::reads::{SharedVolume, SharedVolumes};
+use super::volume::{Stored, VolumeHost};
+use super::{NodeLimits, NodeOptions};
+
+/// The writer's lease, in milliseconds.
+const LEASE_MS: u64 = 2000;
+/// How far a batch may be stamped ahead of a replica's clock, in microseconds.
+const MAX_CLOCK_AHEAD_US: u64 = 1_000_000;
+/// How much a replica asks of a peer at a time, in bytes.
+const FETCH_BYTES: u32 = 1 << 20;
+
+/// Why what is on the disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The directory's descriptions.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The node log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// A volume's layers.
+    #[error("the layers of volume {volume} cannot be opened")]
+    Pages {
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        source: zorya_pages::OpenError,
+    },
+    /// A volume's entries in the node log.
+    #[error("the log of volume {volume} cannot be read back")]
+    Replica {
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        source: RecoverError,
+    },
+    /// The node is not one of the volume's replicas.
+    #[error("storage node {node} is not among the replicas of volume {volume}")]
+    NotAMember {
+        /// The node.
+        node: NodeId,
+        /// The volume.
+        volume: VolumeId,
+    },
+}
+
+/// What every volume of a node is made with.
+#[derive(Clone, Debug)]
+pub struct VolumeSettings {
+    node: NodeId,
+    incarnation: Incarnation,
+    limits: NodeLimits,
+    /// Bytes of newest log in memory over all volumes.
+    pub memory_bytes: usize,
+}
+
+/// A node's state as of its disk.
+pub struct Recovered {
+    /// The node log.
+    pub log: Arc<NodeLog>,
+    /// Its volumes.
+    pub volumes: HashMap<VolumeId, VolumeHost>,
+    /// The same for reads.
+    pub shared: SharedVolumes,
+    /// What new volumes are made with.
+    pub settings: VolumeSettings,
+}
+
+/// Reads a node's disk back.
+pub fn recover(disk: &NodeDisk, options: &NodeOptions, events: &Events) -> Result<Recovered, RecoveryError> {
+    let settings = VolumeSettings {
+        node: disk.id().clone(),
+        incarnation: disk.incarnation(),
+        limits: options.limits,
+        memory_bytes: options.limits.memory_bytes,
+    };
+    let mut positions: HashMap<VolumeId, Vec<Position>> = HashMap::new();
+    let config = FileConfig { file_bytes: options.limits.log_file_bytes, ..FileConfig::default() };
+    let events = events.clone();
+    let (log, tail) = NodeLog::open(
+        &disk.log(),
+        config,
+        |found| positions.entry(found.volume).or_default().push(found.position),
+        move |event| events.send(Event::Disk(event)),
+    )?;
+    let mut volumes = HashMap::new();
+    for file in disk.list()? {
+        let (volume, found) = (file.volume, positions.remove(&file.volume).unwrap_or_default());
+        volumes.insert(volume, settings.recovered_volume(disk, &log, file, &found, tail)?);
+    }
+    let shared: HashMap<_, _> = volumes.iter().map(|(id, host)| (*id, host.shared.clone())).collect();
+    Ok(Recovered { log: Arc::new(log), volumes, shared: Arc::new(shared.into()), settings })
+}
+
+impl VolumeSettings {
+    /// What a volume may always use, however many there are: enough for two cuts.
+    pub fn least_memory_bytes(&self) -> usize {
+        2 * self.limits.flush_bytes as usize
+    }
+
+    fn replica_config(&self, file: &VolumeFile) -> Result<ReplicaConfig, RecoveryError> {
+        let not_a_member = || RecoveryError::NotAMember { node: self.node.clone(), volume: file.volume };
+        Ok(ReplicaConfig {
+            volume: file.volume,
+            log: file.log,
+            slot: file.membership.slot_of(&self.node).ok_or_else(not_a_member)?,
+            incarnation: self.incarnation,
+            membership: file.membership.clone(),
+            lease_ms: LEASE_MS,
+            max_clock_ahead_us: MAX_CLOCK_AHEAD_US,
+            fetch_max_bytes: FETCH_BYTES,
+        })
+    }
+
+    fn open_pages(&self, disk: &NodeDisk, file: &VolumeFile) -> Result<Arc<VolumePages>, RecoveryError> {
+        let config = PagesConfig { flush_bytes: self.limits.flush_bytes, ..PagesConfig::default() };
+        let pages = VolumePages::open(&disk.pages(file.volume), file.volume, file.log, config);
+        pages.map(Arc::new).map_err(|source| RecoveryError::Pages { volume: file.volume, source })
+    }
+
+    /// A volume that has just been created here.
+    pub fn empty_volume(&self, disk: &NodeDisk, file: VolumeFile) -> Result<VolumeHost, RecoveryError> {
+        let replica = Replica::new(self.replica_config(&file)?);
+        let pages = self.open_pages(disk, &file)?;
+        self.host(file, replica, pages, VecDeque::new(), None)
+    }
+
+    fn recovered_volume(
+        &self,
+        disk: &NodeDisk,
+        log: &NodeLog,
+        file: VolumeFile,
+        positions: &[Position],
+        tail: Tail,
+    ) -> Result<VolumeHost, RecoveryError> {
+        let config = self.replica_config(&file)?;
+        let pages = self.open_pages(disk, &file)?;
+        let (mut stored, mut snapshot) = (VecDeque::with_capacity(positions.len()), None);
+        let entries = positions.iter().zip(1..).filter_map(|(position, seq)| {
+            let found = log.read(*position).map_err(|error| tracing::error!(%error, "an entry cannot be read again"));
+            let found = found.ok()?;
+            let entry = Entry::decode(found.kind, found.payload);
+            let entry = entry.map_err(|error| tracing::error!(%error, "an entry cannot be decoded")).ok()?;
+            stored.push_back(Stored { seq, position: *position });
+            if matches!(entry, Entry::Snapshot { .. }) {
+                snapshot = stored.back().copied();
+            }
+            Some((seq, entry))
+        });
+        let replica = Replica::recover(config, entries, tail, pages.persisted())
+            .map_err(|source| RecoveryError::Replica { volume: file.volume, source })?;
+        self.host(file, replica, pages, stored, snapshot)
+    }
+
+    fn host(
+        &self,
+        file: VolumeFile,
+        replica: Replica,
+        pages: Arc<VolumePages>,
+        stored: VecDeque<Stored>,
+        snapshot: Option<Stored>,
+    ) -> Result<VolumeHost, RecoveryError> {
+        let slot = self.replica_config(&file)?.slot;
+        let shared = SharedVolume {
+            promised: AtomicU64::new(replica.promised().0),
+            applied: watch::Sender::new(pages.applied()),
+            pages,
+        };
+        Ok(VolumeHost {
+            file,
+            slot,
+            replica,
+            durable_seq: stored.back().map_or(0, |stored: &Stored| stored.seq),
+            stored,
+            snapshot,
+            released: 0,
+            deliveries: VecDeque::new(),
+            shared: Arc::new(shared),
+        })
+    }
+}
