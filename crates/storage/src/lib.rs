@@ -6,6 +6,7 @@
 //! waits on sockets, disks and clocks and feeds them.
 
 pub mod client;
+mod clock;
 pub mod net;
 pub mod node;
 pub mod store;

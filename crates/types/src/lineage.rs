@@ -65,7 +65,8 @@ impl Truncation {
     /// Rebuilds one from its history; `None` if that is empty or its epochs do not rise.
     #[must_use]
     pub fn from_history(annulled: Vec<Annulled>) -> Option<Truncation> {
-        let rising = annulled.windows(2).all(|pair| pair[0].epoch < pair[1].epoch && pair[0].first <= pair[1].cut);
+        let rising =
+            annulled.windows(2).all(|pair| pair[0].epoch < pair[1].epoch && pair[0].first <= pair[1].cut);
         let sane = annulled.iter().all(|stretch| stretch.cut <= stretch.first);
         (!annulled.is_empty() && rising && sane).then_some(Truncation { annulled })
     }

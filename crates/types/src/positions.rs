@@ -125,8 +125,7 @@ mod tests {
 
     #[test]
     fn a_segment_never_holds_what_it_was_not_told_durable() {
-        let segment =
-            SegmentPositions { persisted: Lsn(1), applied: Lsn(5), scl: Lsn(9), told_vdl: Lsn(4) };
+        let segment = SegmentPositions { persisted: Lsn(1), applied: Lsn(5), scl: Lsn(9), told_vdl: Lsn(4) };
         assert_eq!(segment.validate().unwrap_err().upper, "told vdl");
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use zorya_types::{
-    Annulled, Epoch, GroupId, Incarnation, Key, Lineage, LogId, Lsn, Member, Membership, NodeId, Profile, Slot,
-    Span, Truncation, VolumeId,
+    Annulled, Epoch, GroupId, Incarnation, Key, Lineage, LogId, Lsn, Member, Membership, NodeId, Profile,
+    Slot, Span, Truncation, VolumeId,
 };
 
 /// A message that does not hold what its kind promises.

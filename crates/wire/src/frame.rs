@@ -138,7 +138,8 @@ mod tests {
                 continue; // reserved byte: zero for every reader of this version
             }
             head.copy_from_slice(&bad[..HEADER_LEN]);
-            let seen = FrameHeader::decode(&head).and_then(|h| h.check(&Bytes::from(bad[HEADER_LEN..].to_vec())));
+            let seen =
+                FrameHeader::decode(&head).and_then(|h| h.check(&Bytes::from(bad[HEADER_LEN..].to_vec())));
             assert!(seen.is_err(), "bit {bit}");
         }
     }

@@ -88,7 +88,8 @@ fn check_opening(key: &RegionKey, bytes: &[u8]) -> Result<(), HandshakeError> {
 
 fn mac(key: &RegionKey, side: &[u8], hello: &[u8; HELLO_LEN], nonce: &[u8]) -> Hmac<Sha256> {
     // HMAC takes keys of any length, so this cannot fail; an all-zero key would only make every proof fail.
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).unwrap_or_else(|_| Hmac::new(&Default::default()));
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(&key.secret).unwrap_or_else(|_| Hmac::new(&Default::default()));
     mac.update(side);
     mac.update(hello);
     mac.update(nonce);
@@ -151,10 +152,7 @@ mod tests {
     fn only_holders_of_the_same_key_meet() {
         assert_eq!(meet(&key(1, 7), &key(1, 7)), Ok(()));
         assert_eq!(meet(&key(1, 7), &key(1, 8)), Err(HandshakeError::BadProof));
-        assert_eq!(
-            meet(&key(1, 7), &key(2, 7)),
-            Err(HandshakeError::OtherRegion { theirs: 1, ours: 2 })
-        );
+        assert_eq!(meet(&key(1, 7), &key(2, 7)), Err(HandshakeError::OtherRegion { theirs: 1, ours: 2 }));
     }
 
     #[test]

@@ -178,10 +178,14 @@ impl Record {
             stamp_us: le_u64(encoded, 40),
             groups: (0..groups)
                 .map(|index| FIXED_HEADER_LEN + index * GROUP_LINK_LEN)
-                .map(|at| GroupLink { group: GroupId(le_u32(encoded, at)), prev: Lsn(le_u64(encoded, at + 4)) })
+                .map(|at| GroupLink {
+                    group: GroupId(le_u32(encoded, at)),
+                    prev: Lsn(le_u64(encoded, at + 4)),
+                })
                 .collect(),
         };
-        let fits = header.lsn.0.checked_sub(u64::from(header.len)).is_some_and(|start| start >= header.prev.0);
+        let fits =
+            header.lsn.0.checked_sub(u64::from(header.len)).is_some_and(|start| start >= header.prev.0);
         if !fits {
             return Err(RecordError::BadLink { lsn: header.lsn, prev: header.prev, len: header.len });
         }
@@ -224,7 +228,10 @@ impl RecordBuilder<'_> {
     pub fn encode(&self, out: &mut BytesMut) -> Lsn {
         let payload_len: usize = self.payload.iter().map(|piece| piece.len()).sum();
         let len = Self::encoded_len(self.groups.len(), payload_len);
-        assert!(len <= MAX_RECORD_LEN && self.groups.len() <= usize::from(u16::MAX), "a record of {len} bytes");
+        assert!(
+            len <= MAX_RECORD_LEN && self.groups.len() <= usize::from(u16::MAX),
+            "a record of {len} bytes"
+        );
         let lsn = self.start.plus(len as u64);
         let at = out.len();
         out.reserve(len);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use zorya_types::{LogId, Lineage, Member, Membership, NodeId, Profile, VolumeId};
+use zorya_types::{Lineage, LogId, Member, Membership, NodeId, Profile, VolumeId};
 use zorya_wire::handshake::RegionKey;
 use zorya_wire::message::node::{
-    CreateVolume, DeleteVolume, DescribeVolume, Identify, NodeRequest, NodeResponse, Status, VolumeDescription,
+    CreateVolume, DeleteVolume, DescribeVolume, Identify, NodeRequest, NodeResponse, Status,
+    VolumeDescription,
 };
 use zorya_wire::message::{Request, Response};
 
@@ -47,7 +48,9 @@ pub enum AdminError {
         wanted: NodeId,
     },
     /// The profile needs other nodes than there are.
-    #[error("profile {profile} needs {replicas} storage nodes, spread evenly over {zones} zones; given: {given}")]
+    #[error(
+        "profile {profile} needs {replicas} storage nodes, spread evenly over {zones} zones; given: {given}"
+    )]
     WrongNodes {
         /// The profile.
         profile: String,
@@ -135,14 +138,22 @@ fn check_spread(options: &CreateOptions) -> Result<(), AdminError> {
     zones.sort_unstable();
     let per_zone: Vec<usize> = zones.chunk_by(|a, b| a == b).map(<[&str]>::len).collect();
     let even = per_zone.iter().all(|count| *count == usize::from(profile.replicas / profile.zones));
-    if options.nodes.len() == usize::from(profile.replicas) && per_zone.len() == usize::from(profile.zones) && even {
+    if options.nodes.len() == usize::from(profile.replicas)
+        && per_zone.len() == usize::from(profile.zones)
+        && even
+    {
         return Ok(());
     }
     Err(AdminError::WrongNodes {
         profile: profile.name.clone(),
         replicas: profile.replicas,
         zones: profile.zones,
-        given: options.nodes.iter().map(|n| format!("{} in {}", n.node, n.zone)).collect::<Vec<_>>().join(", "),
+        given: options
+            .nodes
+            .iter()
+            .map(|n| format!("{} in {}", n.node, n.zone))
+            .collect::<Vec<_>>()
+            .join(", "),
     })
 }
 

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use zorya_types::{Epoch, GroupId, Key, Lineage, Lsn, VolumeId, VolumePositions};
 use zorya_wire::handshake::RegionKey;
 
-pub use admin::{AdminError, CreateOptions, Placement, create_volume, delete_volume, describe_volume, node_status};
+pub use admin::{
+    AdminError, CreateOptions, Placement, create_volume, delete_volume, describe_volume, node_status,
+};
 pub use opening::OpenError;
 
 use crate::store::{AppendRefused, Done, NewRecord, ReadFailed, VolumeLost, VolumeStore};

@@ -1,13 +1,11 @@
 //! Opening a volume: the pure `zorya_log::opening::Opening` with sockets and a clock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use zorya_log::Now;
-use zorya_log::opening::{OpenEffect, OpenFailed, OpenInput, Opening};
-use zorya_log::writer::Opened;
+use zorya_log::opening::{OpenEffect, OpenFailed, OpenInput, Opened, Opening};
 use zorya_types::{Epoch, GroupId, Lineage, Lsn, Slot, VolumeId};
 use zorya_wire::message::log::LogRequest;
 use zorya_wire::message::node::{DescribeVolume, NodeResponse, VolumeDescription};
@@ -18,6 +16,7 @@ use super::reader::Reader;
 use super::sender::Sender;
 use super::writer::WriterShared;
 use super::{ALLOCATION_LIMIT, ClientOptions};
+use crate::clock::Clock;
 use crate::net::Peer;
 
 /// How often the opening is told that time has passed.
@@ -36,14 +35,6 @@ pub enum OpenError {
     /// The opening was told to stop.
     #[error("opening volume {0} was given up")]
     Stopped(VolumeId),
-    /// The quorum logic gave up.
-    #[error("volume {volume} cannot be opened: {reason}")]
-    Failed {
-        /// The volume.
-        volume: VolumeId,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// An opened volume's parts.
@@ -65,11 +56,18 @@ pub async fn open_volume(options: &ClientOptions, stop: &CancellationToken) -> R
         .membership
         .members
         .iter()
-        .map(|member| first.iter().find(|peer| peer.address() == member.address).cloned().unwrap_or_else(|| start(&member.address)))
+        .map(|member| {
+            first
+                .iter()
+                .find(|peer| peer.address() == member.address)
+                .cloned()
+                .unwrap_or_else(|| start(&member.address))
+        })
         .collect();
-    let opened = negotiate(options, &description, &peers, stop).await?;
+    let clock = Clock::start();
+    let opened = negotiate(options, &description, &peers, clock, stop).await?;
     let tails = group_tails(options, &description.lineage, &opened, &peers, stop).await?;
-    let writer = WriterShared::new(&opened, tails);
+    let writer = WriterShared::new(&opened, tails, clock);
     for slot in opened.membership.slots() {
         if let Some(sender) = Sender::new(writer.clone(), options.volume, slot, options.key.clone()) {
             tokio::spawn(sender.run(stop.clone()));
@@ -105,7 +103,8 @@ async fn describe(
             match answer {
                 Ok(Ok(Ok(Response::Node(NodeResponse::Volume(found))))) => {
                     let promised = best.as_ref().map_or(Epoch(0), |best| best.promised).max(found.promised);
-                    let newer = best.as_ref().is_none_or(|b| b.membership.generation < found.membership.generation);
+                    let newer =
+                        best.as_ref().is_none_or(|b| b.membership.generation < found.membership.generation);
                     let kept = if newer { found } else { best.take().unwrap_or(found) };
                     best = Some(VolumeDescription { promised, ..kept });
                 }
@@ -129,19 +128,22 @@ async fn negotiate(
     options: &ClientOptions,
     description: &VolumeDescription,
     peers: &[Arc<Peer>],
+    clock: Clock,
     stop: &CancellationToken,
 ) -> Result<Opened, OpenError> {
     let mut epoch = description.promised.next();
     loop {
-        match attempt(options, description, peers, epoch, stop).await? {
+        match attempt(options, description, peers, epoch, clock, stop).await? {
             Ok(opened) => return Ok(opened),
             Err(OpenFailed::StaleEpoch { promised }) => {
                 tracing::info!(%epoch, %promised, "another opening has a higher epoch; trying above it");
                 epoch = promised.max(epoch).next();
                 tokio::time::sleep(Duration::from_millis(rand::random_range(5..60))).await;
             }
-            #[allow(unreachable_patterns, reason = "the core may come to give up for other reasons")]
-            Err(other) => return Err(OpenError::Failed { volume: options.volume, reason: other.to_string() }),
+            Err(stalled @ OpenFailed::Stalled { .. }) => {
+                tracing::warn!(%epoch, reason = %stalled, "the opening stalled; trying again");
+                epoch = epoch.next();
+            }
         }
     }
 }
@@ -151,18 +153,20 @@ async fn attempt(
     description: &VolumeDescription,
     peers: &[Arc<Peer>],
     epoch: Epoch,
+    clock: Clock,
     stop: &CancellationToken,
 ) -> Result<Result<Opened, OpenFailed>, OpenError> {
-    let started = Instant::now();
     let (answers, mut inbox) = mpsc::unbounded_channel();
     let membership = description.membership.clone();
     let (mut opening, mut effects) =
-        Opening::new(options.volume, membership, epoch, options.reaped, ALLOCATION_LIMIT, now_since(started));
+        Opening::new(options.volume, membership, epoch, options.reaped, ALLOCATION_LIMIT, clock.now());
     let mut waiting = String::new();
     loop {
         for effect in effects.drain(..) {
             match effect {
-                OpenEffect::Send { slot, request } => send(options.volume, peers, slot, request, answers.clone()),
+                OpenEffect::Send { slot, request } => {
+                    send(options.volume, peers, slot, request, answers.clone())
+                }
                 OpenEffect::Opened(opened) => return Ok(Ok(opened)),
                 OpenEffect::Failed(failed) => return Ok(Err(failed)),
                 OpenEffect::Waiting(reason) if reason != waiting => {
@@ -178,7 +182,7 @@ async fn attempt(
             Some(input) = inbox.recv() => input,
             () = tokio::time::sleep(TICK) => OpenInput::Tick,
         };
-        effects = opening.step(now_since(started), input);
+        effects = opening.step(clock.now(), input);
     }
 }
 
@@ -234,9 +238,4 @@ async fn group_tails(
             () = tokio::time::sleep(TICK) => {}
         }
     }
-}
-
-fn now_since(started: Instant) -> Now {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic_ms: started.elapsed().as_millis() as u64, clock_us: clock.as_micros() as u64 }
 }

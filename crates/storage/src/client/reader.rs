@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use zorya_types::{Epoch, GroupId, Key, Lineage, Lsn, VolumeId};
-use zorya_wire::message::pages::{Entries, PagesRequest, PagesResponse, Read, ReadAt, ReadRefused, Scan, Values};
+use zorya_wire::message::pages::{
+    Entries, PagesRequest, PagesResponse, Read, ReadAt, ReadRefused, Scan, Values,
+};
 use zorya_wire::message::{Request, Response};
 
 use super::writer::WriterShared;
@@ -54,7 +56,12 @@ enum Attempt {
 
 impl Reader {
     /// A reader that asks `peers`.
-    pub fn new(volume: VolumeId, lineage: Lineage, peers: Vec<Arc<Peer>>, writer: Arc<WriterShared>) -> Reader {
+    pub fn new(
+        volume: VolumeId,
+        lineage: Lineage,
+        peers: Vec<Arc<Peer>>,
+        writer: Arc<WriterShared>,
+    ) -> Reader {
         let source = |peer| Arc::new(Source { peer, typical_us: AtomicU64::new(1000) });
         let sources = peers.into_iter().map(source).collect();
         Reader { volume, epoch: writer.epoch(), lineage, sources, writer }
@@ -67,7 +74,9 @@ impl Reader {
         for keys in keys.chunks(KEYS) {
             let request = Read { at: self.at(point.lsn), keys: keys.to_vec() };
             match self.ask(request.into(), point.lsn, keys[0].1).await? {
-                PagesResponse::Values(Values { values: some }) if some.len() == keys.len() => values.extend(some),
+                PagesResponse::Values(Values { values: some }) if some.len() == keys.len() => {
+                    values.extend(some)
+                }
                 other => return Err(unexpected(keys[0].1, &other)),
             }
         }
@@ -119,7 +128,8 @@ impl Reader {
 
     /// One round: the best replica, then the next whenever one is slow or cannot answer.
     async fn ask_everyone(&self, request: &Arc<Request>, lsn: Lsn) -> Result<Attempt, ReadFailed> {
-        let mut order: Vec<_> = self.sources.iter().filter(|source| source.peer.is_connected()).cloned().collect();
+        let mut order: Vec<_> =
+            self.sources.iter().filter(|source| source.peer.is_connected()).cloned().collect();
         order.sort_by_key(|source| source.typical_us.load(Ordering::Relaxed));
         let mut candidates = order.into_iter();
         let mut asked = JoinSet::new();

@@ -120,7 +120,9 @@ impl Sender {
         // The frame says how long its records are; the batches themselves follow without being joined.
         let head = Request::Log(self.volume, request).encode_head(id, total);
         let mut messages = vec![Outgoing { head, records: Bytes::new() }];
-        messages.extend(outbox.batches.into_iter().map(|batch| Outgoing { head: Bytes::new(), records: batch.bytes }));
+        messages.extend(
+            outbox.batches.into_iter().map(|batch| Outgoing { head: Bytes::new(), records: batch.bytes }),
+        );
         messages
     }
 

@@ -3,26 +3,30 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use zorya_log::Now;
-use zorya_log::writer::{Opened, PlaceRefused, Writer, WriterConfig};
-use zorya_types::{Epoch, Lsn, Member, Membership, Slot, VolumePositions};
+use zorya_log::opening::Opened;
+use zorya_log::writer::{PlaceRefused, Writer, WriterConfig};
+use zorya_types::{Epoch, GroupId, Lsn, Member, Membership, Slot, VolumePositions};
 use zorya_wire::RecordBuilder;
 use zorya_wire::message::log::{Acked, Refusal, Told};
 use zorya_wire::record::{CODEC_NONE, FLAG_CONSISTENCY_POINT};
 
 use super::{ALLOCATION_LIMIT, ReplicaStatus};
+use crate::clock::Clock;
 use crate::store::{AppendRefused, Done, NewRecord, VolumeLost};
 
 /// A batch that is open for so long is sent even if nobody waits for it.
 const LINGER: Duration = Duration::from_millis(1);
 /// A batch of so many bytes is sent at once.
 const SEAL_BYTES: usize = 64 << 10;
+/// Who waits for room is woken when there is so much, in bytes.
+const WORTH_WAKING: u64 = ALLOCATION_LIMIT / 4;
 /// An idle volume logs the time this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -67,7 +71,7 @@ pub struct WriterShared {
     opened: Notify,
     epoch: Epoch,
     membership: Membership,
-    started: Instant,
+    clock: Clock,
 }
 
 /// What a sender is to send next.
@@ -93,10 +97,9 @@ fn link_groups<'a>(
 
 impl WriterShared {
     /// A writer for a volume that was just opened.
-    pub fn new(opened: &Opened, tails: Vec<(zorya_types::GroupId, Lsn)>) -> Arc<WriterShared> {
-        let started = Instant::now();
+    pub fn new(opened: &Opened, tails: Vec<(GroupId, Lsn)>, clock: Clock) -> Arc<WriterShared> {
         let config = WriterConfig { allocation_limit: ALLOCATION_LIMIT, ..WriterConfig::default() };
-        let mut core = Writer::new(opened, config, now_since(started));
+        let mut core = Writer::new(opened, config, clock.now());
         core.set_tails(tails);
         let replicas = opened.membership.members.len();
         let vdl = core.positions().vdl;
@@ -123,13 +126,13 @@ impl WriterShared {
             opened: Notify::new(),
             epoch: opened.epoch,
             membership: opened.membership.clone(),
-            started,
+            clock,
         })
     }
 
     /// The time on the writer's own clocks.
     pub fn now(&self) -> Now {
-        now_since(self.started)
+        self.clock.now()
     }
 
     /// The epoch.
@@ -151,7 +154,7 @@ impl WriterShared {
         }
         let lens: Vec<usize> = records.iter().map(encoded_len).collect();
         let total: usize = lens.iter().sum();
-        if !state.core.has_room(total as u64) {
+        if !state.is_writable(now, total as u64) {
             return Err(AppendRefused::AtAllocationLimit);
         }
         let was_empty = state.open.is_empty();
@@ -193,10 +196,11 @@ impl WriterShared {
 
     /// Calls `done` once there may be room again.
     pub fn when_room(&self, done: Done<Result<(), VolumeLost>>) {
+        let now = self.now();
         let mut state = self.state.lock();
         let outcome = match &state.lost {
             Some(lost) => Err(lost.clone()),
-            None if state.core.has_room(ALLOCATION_LIMIT / 4) => Ok(()),
+            None if state.is_writable(now, WORTH_WAKING) => Ok(()),
             None => {
                 state.room_waiters.push(done);
                 state.urgent = state.open_last;
@@ -238,6 +242,7 @@ impl WriterShared {
         }
         let lsn = self.vdl();
         *state.reads.entry(lsn).or_default() += 1;
+        state.update_needed();
         Ok(ReadPoint { writer: self.clone(), lsn })
     }
 
@@ -308,18 +313,19 @@ impl WriterShared {
         state.refusals[usize::from(slot.0)] = None;
         state.scls[usize::from(slot.0)] = acked.scl;
         let progress = state.core.acked(now, slot, acked, sent_at_ms);
+        let room = state.take_room_waiters(now);
         if !progress.vcl_rose && !progress.vdl_rose {
-            return;
+            drop(state);
+            return room.into_iter().for_each(|done| done(Ok(())));
         }
         let positions = state.core.positions();
         while state.batches.front().is_some_and(|batch| batch.last <= positions.vcl) {
             state.batches.pop_front();
         }
         self.vdl.store(positions.vdl.0, Ordering::Release);
-        state.update_needed(positions.vdl);
+        state.update_needed();
         let later = state.waiters.split_off(&positions.vdl.plus(1));
         let reached = std::mem::replace(&mut state.waiters, later);
-        let room = if state.core.has_room(ALLOCATION_LIMIT / 4) { std::mem::take(&mut state.room_waiters) } else { Vec::new() };
         drop(state);
         reached.into_values().flatten().chain(room).for_each(|done| done(Ok(())));
     }
@@ -405,9 +411,20 @@ impl State {
         }
     }
 
-    fn update_needed(&mut self, vdl: Lsn) {
-        let needed = self.reads.keys().next().copied().unwrap_or(vdl);
-        self.core.set_needed(needed.min(vdl));
+    fn update_needed(&mut self) {
+        self.core.set_needed(self.reads.keys().next().copied());
+    }
+
+    /// Whether records of so many bytes would get a place now: there is room, and the lease runs.
+    fn is_writable(&self, now: Now, bytes: u64) -> bool {
+        self.core.has_room(bytes) && now.monotonic_ms < self.core.lease_until_ms()
+    }
+
+    fn take_room_waiters(&mut self, now: Now) -> Vec<Done<Result<(), VolumeLost>>> {
+        if self.room_waiters.is_empty() || !self.is_writable(now, WORTH_WAKING) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.room_waiters)
     }
 }
 
@@ -425,6 +442,7 @@ impl Drop for ReadPoint {
             *count -= 1;
             if *count == 0 {
                 state.reads.remove(&self.lsn);
+                state.update_needed();
             }
         }
     }
@@ -432,11 +450,6 @@ impl Drop for ReadPoint {
 
 fn encoded_len(record: &NewRecord<'_>) -> usize {
     RecordBuilder::encoded_len(record.groups.len(), record.payload.iter().map(|piece| piece.len()).sum())
-}
-
-fn now_since(started: Instant) -> Now {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic_ms: started.elapsed().as_millis() as u64, clock_us: clock.as_micros() as u64 }
 }
 
 fn describe_refusal(refusal: &Refusal) -> String {

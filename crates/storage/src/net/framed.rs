@@ -36,7 +36,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.buffer.reserve(CHUNK);
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
@@ -66,7 +70,8 @@ pub async fn write_outgoing<W: AsyncWrite + Unpin>(stream: &mut W, messages: &[O
     let mut parts: Vec<Bytes> = parts.filter(|part| !part.is_empty()).cloned().collect();
     let mut first = 0;
     while first < parts.len() {
-        let slices: Vec<IoSlice<'_>> = parts[first..].iter().take(64).map(|part| IoSlice::new(part)).collect();
+        let slices: Vec<IoSlice<'_>> =
+            parts[first..].iter().take(64).map(|part| IoSlice::new(part)).collect();
         let mut written = stream.write_vectored(&slices).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -96,7 +101,8 @@ mod tests {
         let messages: Vec<Outgoing> = (0..40).map(|id| requests[id % 2].encode(id as u64)).collect();
         write_outgoing(&mut sent, &messages).await.unwrap();
         for cut in [1, 3, 24, 25, 1000] {
-            let pieces: Vec<io::Result<Bytes>> = sent.chunks(cut).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+            let pieces: Vec<io::Result<Bytes>> =
+                sent.chunks(cut).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
             let mut builder = tokio_test_stream(pieces);
             for id in 0..40u64 {
                 let (header, body) = builder.next().await.unwrap().unwrap();

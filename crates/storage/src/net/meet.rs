@@ -47,7 +47,8 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 pub async fn connect(address: &str, key: &RegionKey) -> Result<TcpStream, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
     let late = || unreachable(io::ErrorKind::TimedOut.into());
-    let mut stream = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| late())?.map_err(unreachable)?;
+    let mut stream =
+        timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| late())?.map_err(unreachable)?;
     tune(&stream).map_err(unreachable)?;
     let met = timeout(PATIENCE, introduce(&mut stream, key)).await.map_err(|_| late())?;
     match met.map_err(unreachable)? {

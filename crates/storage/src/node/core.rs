@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use zorya_log::Now;
 use zorya_log::file::{LogEvent, NodeLog, Position};
 use zorya_log::replica::{Effect, Entry, Input};
 use zorya_types::{Epoch, Lsn, Slot, VolumeId};
 use zorya_wire::handshake::RegionKey;
 use zorya_wire::message::log::{Append, LogRequest, LogResponse, NoVolume, Reason, Refusal, Told};
 use zorya_wire::message::node::{
-    CreateVolume, DeleteVolume, DescribeVolume, Done, Identity, NodeRequest, NodeResponse, StatusJson, VolumeDescription,
+    CreateVolume, DeleteVolume, DescribeVolume, Done, Identity, NodeRequest, NodeResponse, StatusJson,
+    VolumeDescription,
 };
 use zorya_wire::message::{Outgoing, Request, Response};
 
@@ -22,6 +22,7 @@ use super::reads::SharedVolumes;
 use super::recovery::Recovered;
 use super::status;
 use super::volume::{Delivery, Stored, VolumeHost};
+use crate::clock::Clock;
 use crate::net::Peer;
 
 /// How often replicas get a tick (gossip, catching up, leases).
@@ -135,24 +136,29 @@ impl Events {
 /// The state of the loop.
 pub struct Core {
     pub(super) disk: NodeDisk,
-    pub(super) log: Arc<NodeLog>,
+    pub(super) log: NodeLog,
     pub(super) volumes: HashMap<VolumeId, VolumeHost>,
     /// Why nothing is accepted any more (a failed sync), or for now (a full disk).
     pub(super) stopped: Option<String>,
     pub(super) shared: SharedVolumes,
     connections: HashMap<u64, mpsc::Sender<Outgoing>>,
     peers: HashMap<String, Arc<Peer>>,
-    recovery: super::recovery::VolumeSettings,
-    memory_bytes: usize,
+    settings: super::recovery::VolumeSettings,
     key: RegionKey,
     events: Events,
     stop: CancellationToken,
-    started: Instant,
+    clock: Clock,
 }
 
 impl Core {
     /// A core over what was recovered from the disk.
-    pub fn new(disk: NodeDisk, recovered: Recovered, key: RegionKey, events: Events, stop: CancellationToken) -> Core {
+    pub fn new(
+        disk: NodeDisk,
+        recovered: Recovered,
+        key: RegionKey,
+        events: Events,
+        stop: CancellationToken,
+    ) -> Core {
         Core {
             disk,
             log: recovered.log,
@@ -161,12 +167,11 @@ impl Core {
             shared: recovered.shared,
             connections: HashMap::new(),
             peers: HashMap::new(),
-            memory_bytes: recovered.settings.memory_bytes,
-            recovery: recovered.settings,
+            settings: recovered.settings,
             key,
             events,
             stop,
-            started: Instant::now(),
+            clock: Clock::start(),
         }
     }
 
@@ -187,12 +192,7 @@ impl Core {
                 None => self.tick(),
             }
         }
-        self.log.shutdown();
-    }
-
-    fn now(&self) -> Now {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic_ms: self.started.elapsed().as_millis() as u64, clock_us: clock.as_micros() as u64 }
+        // Dropping the log syncs what waits and ends its threads.
     }
 
     fn apply(&mut self, event: Event) {
@@ -280,7 +280,7 @@ impl Core {
             self.unpin(volume);
         }
         let lowest = self.volumes.values().filter_map(VolumeHost::lowest_needed).min();
-        self.log.release_below(lowest.unwrap_or_else(|| self.log.head()));
+        self.log.release_below(lowest.unwrap_or_else(|| self.log.usage().next));
     }
 
     fn step_all(&mut self, input: impl Fn() -> Input) {
@@ -292,7 +292,7 @@ impl Core {
 
     /// Lets a volume's replica decide, and carries out what it decided.
     fn step(&mut self, volume: VolumeId, input: Input) {
-        let now = self.now();
+        let now = self.clock.now();
         let Some(host) = self.volumes.get_mut(&volume) else { return };
         let effects = host.replica.step(now, input);
         for effect in effects {
@@ -307,9 +307,9 @@ impl Core {
         match effect {
             Effect::Persist { seq, entry, urgent } => self.persist(volume, seq, &entry, urgent),
             Effect::Reply { to, id, response } => self.reply(to, id, &Response::Log(response)),
-            Effect::Serve { to, id, body, seqs } => {
+            Effect::Serve { to, id, body, pieces } => {
                 let Some(host) = self.volumes.get(&volume) else { return };
-                match host.read_all(&self.log, &seqs) {
+                match host.read_all(&self.log, &pieces) {
                     Ok(records) => {
                         let response = LogResponse::from(body).with_records(records);
                         self.reply(to, id, &Response::Log(response));
@@ -318,9 +318,9 @@ impl Core {
                 }
             }
             Effect::Ask { peer, request } => self.ask(volume, peer, request),
-            Effect::Deliver { seqs, upto } => {
+            Effect::Deliver { pieces, upto } => {
                 if let Some(host) = self.volumes.get_mut(&volume) {
-                    host.deliveries.push_back(Delivery { pieces: seqs.into(), upto });
+                    host.deliveries.push_back(Delivery { pieces: pieces.into(), upto });
                 }
                 self.apply_deliveries(volume);
             }
@@ -334,13 +334,12 @@ impl Core {
     }
 
     fn persist(&mut self, volume: VolumeId, seq: u64, entry: &Entry, urgent: bool) {
-        let (kind, pieces) = entry.encode();
-        match self.log.append(volume, kind, &pieces, urgent) {
+        match self.log.append(volume, entry.kind(), &entry.payload(), urgent) {
             Ok(position) => {
                 let Some(host) = self.volumes.get_mut(&volume) else { return };
                 let stored = Stored { seq, position };
                 host.stored.push_back(stored);
-                if matches!(entry, Entry::Snapshot { .. }) {
+                if matches!(entry, Entry::Snapshot(_)) {
                     host.snapshot = Some(stored);
                 }
             }
@@ -363,7 +362,9 @@ impl Core {
         let Some(member) = host.file.membership.member(slot) else { return };
         let (key, stop) = (&self.key, &self.stop);
         let peer = self.peers.entry(member.address.clone());
-        let peer = peer.or_insert_with_key(|address| Peer::start(address.clone(), key.clone(), stop.clone())).clone();
+        let peer = peer
+            .or_insert_with_key(|address| Peer::start(address.clone(), key.clone(), stop.clone()))
+            .clone();
         let events = self.events.clone();
         tokio::spawn(async move {
             let request = Request::Log(volume, request);
@@ -375,9 +376,8 @@ impl Core {
     }
 
     fn apply_deliveries(&mut self, volume: VolumeId) {
-        let budget = self.memory_bytes / self.volumes.len().max(1);
         let Some(host) = self.volumes.get_mut(&volume) else { return };
-        if let Err(error) = host.apply_deliveries(&self.log, budget.max(self.recovery.least_memory_bytes())) {
+        if let Err(error) = host.apply_deliveries(&self.log) {
             tracing::error!(%volume, %error, "the pages cannot be brought up to date; they will be tried again");
         }
     }
@@ -385,7 +385,7 @@ impl Core {
     /// Keeps a volume from pinning old files of the shared log: its hard state, then its records, are written again
     /// at the head.
     fn unpin(&mut self, volume: VolumeId) {
-        let head = self.log.head();
+        let head = self.log.usage().next;
         let Some(host) = self.volumes.get(&volume) else { return };
         let Some(lowest) = host.lowest_needed() else { return };
         if head.0.saturating_sub(lowest.0) < LONGEST_PIN || self.stopped.is_some() {
@@ -404,10 +404,11 @@ impl Core {
             if head.0.saturating_sub(stored.position.0) < LONGEST_PIN / 2 {
                 break;
             }
-            let copied = self.log.read(stored.position).map_err(|error| error.to_string()).and_then(|found| {
-                let again = self.log.append(volume, found.kind, &[found.payload], false);
-                again.map_err(|error| error.to_string())
-            });
+            let copied =
+                self.log.read(stored.position).map_err(|error| error.to_string()).and_then(|found| {
+                    let again = self.log.append(volume, found.kind, &[found.payload], false);
+                    again.map_err(|error| error.to_string())
+                });
             match copied {
                 Ok(position) => stored.position = position,
                 Err(error) => {
@@ -444,7 +445,7 @@ impl Core {
         }
         let spans = create.lineage.spans().to_vec();
         let file = VolumeFile::new(create.volume, create.log, spans, create.membership);
-        let host = match self.recovery.empty_volume(&self.disk, file) {
+        let host = match self.settings.empty_volume(&self.disk, file) {
             Ok(host) => host,
             Err(error) => return refused(error.to_string()),
         };

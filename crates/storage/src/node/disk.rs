@@ -116,7 +116,8 @@ impl NodeDisk {
         if &file.id != id {
             return Err(DiskError::OtherNode { path: root.to_owned(), owner: file.id, wanted: id.clone() });
         }
-        let disk = NodeDisk { root: root.to_owned(), id: file.id, zone: file.zone, incarnation: file.incarnation };
+        let disk =
+            NodeDisk { root: root.to_owned(), id: file.id, zone: file.zone, incarnation: file.incarnation };
         for directory in [disk.log(), disk.volumes()] {
             fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
         }
@@ -125,7 +126,9 @@ impl NodeDisk {
 
     fn first_use(root: &Path, description: &Path, id: &NodeId, zone: &str) -> Result<NodeFile, DiskError> {
         let mut listing = fs::read_dir(root).map_err(failed("list", root))?;
-        let foreign = listing.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found" && e.file_name() != "node.json.tmp"));
+        let foreign = listing.any(|entry| {
+            entry.is_ok_and(|e| e.file_name() != "lost+found" && e.file_name() != "node.json.tmp")
+        });
         if foreign {
             return Err(DiskError::NotANode(root.to_owned()));
         }
@@ -198,7 +201,9 @@ impl NodeDisk {
         let directory = self.volume(volume);
         let description = directory.join("volume.json");
         match fs::remove_file(&description) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &description)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &description)(error));
+            }
             _ => sync_directory(&directory)?,
         }
         fs::remove_dir_all(&directory).map_err(failed("remove", &directory))

@@ -11,7 +11,7 @@ use super::core::{Event, Events};
 use super::reads::SharedVolumes;
 
 /// How often the thread looks for work when nobody says that there is some.
-const IDLE: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_millis(50);
 /// How long it leaves a volume alone whose work failed (a full disk, a broken layer).
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 

@@ -59,13 +59,20 @@ pub struct NodeLimits {
     pub log_file_bytes: u64,
     /// Bytes of log between two flushes of pages to layers.
     pub flush_bytes: u64,
-    /// Bytes that the newest log may take in memory before the log is no longer delivered to the pages.
-    pub memory_bytes: usize,
+    /// Bytes that the index of the newest log may take, over all volumes, before the log waits for layers.
+    pub index_bytes: usize,
+    /// Bytes of layer blocks that are kept in memory, over all volumes.
+    pub cache_bytes: usize,
 }
 
 impl Default for NodeLimits {
     fn default() -> Self {
-        NodeLimits { log_file_bytes: 64 << 20, flush_bytes: 16 << 20, memory_bytes: 64 << 20 }
+        NodeLimits {
+            log_file_bytes: 64 << 20,
+            flush_bytes: 16 << 20,
+            index_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+        }
     }
 }
 
@@ -127,7 +134,8 @@ async fn wait_for_signal() {
 pub async fn serve(options: NodeOptions, stop: CancellationToken) -> Result<(), NodeError> {
     let disk = disk::NodeDisk::open(&options.data, &options.id, &options.zone)?;
     let incarnation = disk.incarnation();
-    let listen = |source| NodeError::Listen { id: options.id.clone(), address: options.listen.clone(), source };
+    let listen =
+        |source| NodeError::Listen { id: options.id.clone(), address: options.listen.clone(), source };
     let listener = TcpListener::bind(&options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?.to_string();
     let (events, inbox) = core::channel();

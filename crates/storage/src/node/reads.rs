@@ -12,7 +12,8 @@ use zorya_types::{Epoch, Lsn, VolumeId};
 use zorya_wire::message::Response;
 use zorya_wire::message::log::{NoVolume, Reason, StaleEpoch};
 use zorya_wire::message::pages::{
-    BelowHorizon, Entries, NotApplied, PagesRequest, PagesResponse, Read, ReadAt, ReadRefused, Scan, Tails, Values,
+    BelowHorizon, Entries, NotApplied, PagesRequest, PagesResponse, Read, ReadAt, ReadRefused, Scan, Tails,
+    Values,
 };
 
 use super::core::{Event, Events};
@@ -23,7 +24,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MAX_KEYS: usize = 256;
 
 /// What reads need of a volume.
-#[derive(Debug)]
 pub struct SharedVolume {
     /// The page segments.
     pub pages: Arc<VolumePages>,
@@ -37,7 +37,12 @@ pub struct SharedVolume {
 pub type SharedVolumes = Arc<RwLock<HashMap<VolumeId, Arc<SharedVolume>>>>;
 
 /// Answers one request.
-pub async fn answer(shared: &SharedVolumes, events: &Events, volume: VolumeId, request: PagesRequest) -> Response {
+pub async fn answer(
+    shared: &SharedVolumes,
+    events: &Events,
+    volume: VolumeId,
+    request: PagesRequest,
+) -> Response {
     let found = shared.read().get(&volume).cloned();
     let outcome = match found {
         None => Err(NoVolume {}.into()),
@@ -98,7 +103,9 @@ fn perform(pages: &VolumePages, request: PagesRequest) -> Result<PagesResponse, 
 
 fn perform_read(pages: &VolumePages, read: Read) -> Result<PagesResponse, ReadRefused> {
     if read.keys.len() > MAX_KEYS {
-        return Err(Reason { text: format!("{} keys in one read, at most {MAX_KEYS}", read.keys.len()) }.into());
+        return Err(
+            Reason { text: format!("{} keys in one read, at most {MAX_KEYS}", read.keys.len()) }.into()
+        );
     }
     let value = |(group, key)| pages.read(&read.at.lineage, read.at.lsn, group, key).map_err(refusal);
     let values = read.keys.iter().copied().map(value).collect::<Result<_, _>>()?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch;
-use zorya_log::file::{FileConfig, NodeLog, OpenError, Position};
+use zorya_log::file::{FileConfig, NodeLog, OpenError, Position, Scars};
 use zorya_log::replica::{Entry, RecoverError, Replica, ReplicaConfig};
-use zorya_pages::{PagesConfig, VolumePages};
+use zorya_pages::{NodeMemory, PagesConfig, VolumePages};
 use zorya_types::{Incarnation, NodeId, VolumeId};
 use zorya_wire::message::log::Tail;
 
@@ -64,15 +64,13 @@ pub enum RecoveryError {
 pub struct VolumeSettings {
     node: NodeId,
     incarnation: Incarnation,
-    limits: NodeLimits,
-    /// Bytes of newest log in memory over all volumes.
-    pub memory_bytes: usize,
+    pages: PagesConfig,
 }
 
 /// A node's state as of its disk.
 pub struct Recovered {
     /// The node log.
-    pub log: Arc<NodeLog>,
+    pub log: NodeLog,
     /// Its volumes.
     pub volumes: HashMap<VolumeId, VolumeHost>,
     /// The same for reads.
@@ -86,13 +84,12 @@ pub fn recover(disk: &NodeDisk, options: &NodeOptions, events: &Events) -> Resul
     let settings = VolumeSettings {
         node: disk.id().clone(),
         incarnation: disk.incarnation(),
-        limits: options.limits,
-        memory_bytes: options.limits.memory_bytes,
+        pages: pages_config(&options.limits),
     };
     let mut positions: HashMap<VolumeId, Vec<Position>> = HashMap::new();
     let config = FileConfig { file_bytes: options.limits.log_file_bytes, ..FileConfig::default() };
     let events = events.clone();
-    let (log, tail) = NodeLog::open(
+    let (log, _) = NodeLog::open(
         &disk.log(),
         config,
         |found| positions.entry(found.volume).or_default().push(found.position),
@@ -101,18 +98,21 @@ pub fn recover(disk: &NodeDisk, options: &NodeOptions, events: &Events) -> Resul
     let mut volumes = HashMap::new();
     for file in disk.list()? {
         let (volume, found) = (file.volume, positions.remove(&file.volume).unwrap_or_default());
-        volumes.insert(volume, settings.recovered_volume(disk, &log, file, &found, tail)?);
+        volumes.insert(volume, settings.recovered_volume(disk, &log, file, &found)?);
     }
     let shared: HashMap<_, _> = volumes.iter().map(|(id, host)| (*id, host.shared.clone())).collect();
-    Ok(Recovered { log: Arc::new(log), volumes, shared: Arc::new(shared.into()), settings })
+    Ok(Recovered { log, volumes, shared: Arc::new(shared.into()), settings })
+}
+
+fn pages_config(limits: &NodeLimits) -> PagesConfig {
+    PagesConfig {
+        flush_bytes: limits.flush_bytes,
+        node: NodeMemory::new(limits.index_bytes, limits.cache_bytes),
+        ..PagesConfig::default()
+    }
 }
 
 impl VolumeSettings {
-    /// What a volume may always use, however many there are: enough for two cuts.
-    pub fn least_memory_bytes(&self) -> usize {
-        2 * self.limits.flush_bytes as usize
-    }
-
     fn replica_config(&self, file: &VolumeFile) -> Result<ReplicaConfig, RecoveryError> {
         let not_a_member = || RecoveryError::NotAMember { node: self.node.clone(), volume: file.volume };
         Ok(ReplicaConfig {
@@ -128,8 +128,7 @@ impl VolumeSettings {
     }
 
     fn open_pages(&self, disk: &NodeDisk, file: &VolumeFile) -> Result<Arc<VolumePages>, RecoveryError> {
-        let config = PagesConfig { flush_bytes: self.limits.flush_bytes, ..PagesConfig::default() };
-        let pages = VolumePages::open(&disk.pages(file.volume), file.volume, file.log, config);
+        let pages = VolumePages::open(&disk.pages(file.volume), file.volume, file.log, self.pages.clone());
         pages.map(Arc::new).map_err(|source| RecoveryError::Pages { volume: file.volume, source })
     }
 
@@ -146,18 +145,19 @@ impl VolumeSettings {
         log: &NodeLog,
         file: VolumeFile,
         positions: &[Position],
-        tail: Tail,
     ) -> Result<VolumeHost, RecoveryError> {
         let config = self.replica_config(&file)?;
         let pages = self.open_pages(disk, &file)?;
+        let tail = tail_of(log, positions);
         let (mut stored, mut snapshot) = (VecDeque::with_capacity(positions.len()), None);
         let entries = positions.iter().zip(1..).filter_map(|(position, seq)| {
-            let found = log.read(*position).map_err(|error| tracing::error!(%error, "an entry cannot be read again"));
+            let found =
+                log.read(*position).map_err(|error| tracing::error!(%error, "an entry cannot be read again"));
             let found = found.ok()?;
             let entry = Entry::decode(found.kind, found.payload);
             let entry = entry.map_err(|error| tracing::error!(%error, "an entry cannot be decoded")).ok()?;
             stored.push_back(Stored { seq, position: *position });
-            if matches!(entry, Entry::Snapshot { .. }) {
+            if matches!(entry, Entry::Snapshot(_)) {
                 snapshot = stored.back().copied();
             }
             Some((seq, entry))
@@ -193,4 +193,21 @@ impl VolumeSettings {
             shared: Arc::new(shared),
         })
     }
+}
+
+/// How far a volume's replica vouches for its end, as the node log's scars tell.
+fn tail_of(log: &NodeLog, positions: &[Position]) -> Tail {
+    let scars = log.scars();
+    if scars == Scars::default() { Tail::Clean } else { scars.tail_above(vouched_at(log, positions)) }
+}
+
+/// The newest entry that says how far the replica vouches for its end: scars of the node log below it are accounted
+/// for.
+fn vouched_at(log: &NodeLog, positions: &[Position]) -> Position {
+    let says = |position: &&Position| {
+        let found = log.read(**position).ok();
+        let entry = found.and_then(|found| Entry::decode(found.kind, found.payload).ok());
+        matches!(entry, Some(Entry::Vouch { .. } | Entry::Snapshot(_)))
+    };
+    positions.iter().rev().find(says).copied().unwrap_or_default()
 }

@@ -19,7 +19,8 @@ pub fn write_ready(path: Option<&Path>, id: &NodeId, address: &str, incarnation:
         "state": "serving",
     });
     let temporary = path.with_extension("tmp");
-    let written = std::fs::write(&temporary, ready.to_string()).and_then(|()| std::fs::rename(&temporary, path));
+    let written =
+        std::fs::write(&temporary, ready.to_string()).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "cannot write the status file");
     }
@@ -33,7 +34,7 @@ pub fn describe(core: &Core) -> Value {
         "zone": core.disk.zone(),
         "incarnation": core.disk.incarnation(),
         "state": core.stopped.as_deref().unwrap_or("serving"),
-        "log": { "live_bytes": usage.live_bytes, "files": usage.files, "spare_files": usage.spare_files, "syncs": usage.syncs },
+        "log": { "files": usage.files, "file_bytes": usage.file_bytes, "spare_files": usage.spare_files, "written_bytes": usage.written_bytes, "syncs": usage.fsyncs, "sync_us": usage.sync_time.as_micros() as u64 },
         "volumes": core.volumes.values().map(describe_volume).collect::<Vec<_>>(),
     })
 }

@@ -6,16 +6,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use zorya_log::file::{NodeLog, Position};
-use zorya_log::replica::{Entry, Replica, Seq};
+use zorya_log::replica::{Entry, Piece, Replica, Seq};
 use zorya_pages::ApplyError;
 use zorya_types::{Lsn, Slot};
 use zorya_wire::Record;
 
 use super::disk::VolumeFile;
 use super::reads::SharedVolume;
-
-/// Part of a stored batch: the entry, and which bytes of its records.
-pub type Piece = (Seq, u32, u32);
 
 /// Where an entry of a replica is in the node log.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +100,7 @@ impl VolumeHost {
     /// Reads stored records.
     pub fn read(&self, log: &NodeLog, (seq, skip, take): Piece) -> Result<Bytes, PieceError> {
         let position = self.position(seq).ok_or(PieceError::Gone(seq))?;
-        Ok(log.read_range(position, Entry::RECORDS_AT as u32 + skip, take)?)
+        Ok(log.read_range(position, Entry::BATCH_HEADER_LEN + skip, take)?)
     }
 
     /// Joins stored records into one run of bytes.
@@ -118,28 +115,23 @@ impl VolumeHost {
         Ok(joined.freeze())
     }
 
-    /// Applies delivered records to the pages while they have room in memory. Returns whether anything was applied.
-    pub fn apply_deliveries(&mut self, log: &NodeLog, memory_bytes: usize) -> Result<bool, PieceError> {
-        let mut applied = false;
+    /// Applies delivered records to the pages, until their index is full; then [`VolumeHost::apply_deliveries`] goes on
+    /// where it stopped, once layers were written.
+    pub fn apply_deliveries(&mut self, log: &NodeLog) -> Result<(), PieceError> {
         while let Some(mut delivery) = self.deliveries.pop_front() {
             while let Some(piece) = delivery.pieces.pop_front() {
-                if self.shared.pages.usage().memory_bytes > memory_bytes {
-                    delivery.pieces.push_front(piece);
-                    self.deliveries.push_front(delivery);
-                    return Ok(applied);
-                }
-                if let Err(error) = self.apply(log, piece) {
-                    delivery.pieces.push_front(piece);
-                    self.deliveries.push_front(delivery);
-                    return Err(error);
-                }
-                applied = true;
+                let Err(error) = self.apply(log, piece) else { continue };
+                delivery.pieces.push_front(piece);
+                self.deliveries.push_front(delivery);
+                return match error {
+                    PieceError::Apply(ApplyError::Backlog) => Ok(()),
+                    error => Err(error),
+                };
             }
             self.shared.pages.advance(delivery.upto);
             self.shared.applied.send_replace(self.shared.pages.applied());
-            applied = true;
         }
-        Ok(applied)
+        Ok(())
     }
 
     fn apply(&self, log: &NodeLog, piece: Piece) -> Result<(), PieceError> {
