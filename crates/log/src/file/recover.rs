@@ -146,7 +146,13 @@ fn check_one_log(candidates: &[Candidate]) -> Result<(), OpenError> {
 
 /// Files whose header is unreadable get the place that their neighbours leave, so that no position is used again.
 fn place_unreadable(candidates: &mut [Candidate]) {
-    let mut end = 0;
+    let readable = candidates.iter().position(|candidate| candidate.header.is_some()).unwrap_or(0);
+    let mut start = candidates.get(readable).map_or(0, |candidate| candidate.file.first);
+    for candidate in candidates.iter_mut().take(readable).rev() {
+        start = start.saturating_sub(candidate.file.len);
+        candidate.file.first = start;
+    }
+    let mut end = start;
     for candidate in candidates {
         if candidate.header.is_none() {
             candidate.file.first = end;
@@ -167,16 +173,14 @@ impl Reading<'_> {
     /// Follows the chain of files; how it ends, and where.
     fn chain(&mut self) -> Result<(Tail, u64), OpenError> {
         let mut index = self.start();
-        if self.candidates[index].header.is_none() {
-            let end = self.candidates[index].file.first + HEADER_BLOCK;
-            self.salvage(index, end, self.candidates.len())?;
-            return Ok((Tail::Damaged, end));
-        }
         loop {
-            let file = &self.candidates[index].file;
-            let successor = self.successor(file);
+            let candidate = &self.candidates[index];
+            let successor = self.successor(&candidate.file);
             let must_reach = successor.map(|next| self.resumes(next));
-            let (tail, end) = self.file(index, must_reach)?;
+            let (tail, end) = match candidate.header {
+                Some(_) => self.file(index, must_reach)?,
+                None => unreadable(&candidate.file, must_reach),
+            };
             match successor {
                 Some(next) if tail == Tail::Clean => {
                     if self.candidates[next]
@@ -265,6 +269,12 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// How a file ends that cannot be read: at its start, which is fine only if the log already went on after that.
+fn unreadable(file: &LogFile, must_reach: Option<u64>) -> (Tail, u64) {
+    let end = file.first + HEADER_BLOCK;
+    (if must_reach == Some(end) { Tail::Clean } else { Tail::Damaged }, end)
 }
 
 /// How the newest file ends, judged by what is at its end and beyond.
