@@ -30,6 +30,7 @@ const STALLED_MS: u64 = 10_000;
 
 /// Something happened to an opening.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once per answer and consumed at once")]
 pub enum OpenInput {
     /// A replica answered.
     Response {

@@ -1,7 +1,7 @@
 //! After every step: positions move up, whoever waited for that is answered, the pages get what is durable.
 
 use zorya_types::{Epoch, Lsn};
-use zorya_wire::message::log::{Accepted, Acked, CaughtUp};
+use zorya_wire::message::log::{Accepted, Acked, CaughtUp, Tail};
 
 use super::waiting::Waiter;
 use super::{Effect, Replica, Seq};
@@ -64,10 +64,12 @@ impl Replica {
         }
     }
 
-    /// The epoch that it may acknowledge in: promised, and its truncation accepted. 0 (no writer's) if there is none.
+    /// The epoch that it may acknowledge in: promised, and its truncation accepted. 0 (no writer's) if there is none,
+    /// or if the replica is damaged: it may have lost a promise, too, and speaks again in an epoch that it accepts
+    /// after the damage.
     fn speaking_epoch(&self) -> Epoch {
         let accepted = self.accepted_epoch();
-        if accepted == self.hard.promised { accepted } else { Epoch(0) }
+        if accepted == self.hard.promised && self.hard.tail != Tail::Damaged { accepted } else { Epoch(0) }
     }
 
     fn deliver(&mut self, out: &mut Vec<Effect>) {

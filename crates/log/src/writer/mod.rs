@@ -229,9 +229,8 @@ impl Writer {
     fn raise(&mut self) -> Progress {
         let (vcl, vdl) = (self.vcl, self.vdl);
         self.vcl = self.vcl.max(self.on_quorum(|view| view.scl));
-        while let Some(point) = self.points.pop_front_if(|point| *point <= self.vcl) {
-            self.vdl = point;
-        }
+        let covered = self.points.partition_point(|point| *point <= self.vcl);
+        self.vdl = self.points.drain(..covered).next_back().unwrap_or(self.vdl);
         self.raise_gc();
         Progress { vcl_rose: self.vcl > vcl, vdl_rose: self.vdl > vdl }
     }
