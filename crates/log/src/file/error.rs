@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use super::Position;
 
+/// Whether a call failed because there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Why the log takes no entry.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NodeLogError {
@@ -53,6 +58,18 @@ pub enum OpenError {
         /// Of which file.
         name: String,
         /// Why it failed.
+        source: io::Error,
+    },
+    /// There is no room for the file that the log has to begin or to go on with.
+    #[error(
+        "no room on the disk for {name} of the node's log: free {bytes} bytes, then start the node again"
+    )]
+    NoRoom {
+        /// The file.
+        name: String,
+        /// Its length, in bytes.
+        bytes: u64,
+        /// What the disk said.
         source: io::Error,
     },
     /// Another process has it.
@@ -116,19 +133,26 @@ impl OpenError {
         let name = name.into();
         move |source| OpenError::Io { step, name, source }
     }
+
+    pub(super) fn making(name: String, bytes: u64, source: io::Error) -> OpenError {
+        match is_full(&source) {
+            true => OpenError::NoRoom { name, bytes, source },
+            false => OpenError::Io { step: "make", name, source },
+        }
+    }
 }
 
 /// Why an entry could not be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The log no longer has it, or never had.
-    #[error("the node's log has no position {0:?}: it was released, or never written")]
+    #[error("the node's log has no position {0}: it was released, or never written")]
     NotThere(Position),
     /// The file has something else there.
-    #[error("the entry at {0:?} of the node's log is damaged")]
+    #[error("the entry at {0} of the node's log is damaged")]
     Damaged(Position),
     /// More was asked for than there is.
-    #[error("the entry at {position:?} of the node's log has {len} bytes, not {skip} and {take} more")]
+    #[error("the entry at {position} of the node's log has {len} bytes, not {skip} and {take} more")]
     OutOfRange {
         /// The entry.
         position: Position,
@@ -140,7 +164,7 @@ pub enum ReadError {
         take: u32,
     },
     /// The file cannot be read.
-    #[error("cannot read the node's log at {position:?}")]
+    #[error("cannot read the node's log at {position}")]
     Io {
         /// Where.
         position: Position,

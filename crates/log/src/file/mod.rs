@@ -55,7 +55,7 @@ use spares::Spare;
 #[derive(Clone, Copy, Debug)]
 pub struct FileConfig {
     /// The length of a new file, in bytes: a multiple of 4096. An entry never crosses the end of a file, so this also
-    /// limits the entries. The first file of a new log is shorter, so that the first open is quick.
+    /// limits the entries. A file that an open has to make is shorter, so that opening is quick.
     pub file_bytes: u64,
     /// How many files are kept ready ahead of need.
     pub spare_files: usize,
@@ -78,7 +78,7 @@ impl Default for FileConfig {
 
 const LEAST_FILE_BYTES: u64 = 64 << 10;
 const MOST_FILE_BYTES: u64 = 1 << 32;
-/// The length of a new log's first file, unless files are shorter anyway.
+/// The length of a file that an open has to make, unless files are shorter anyway: opening should be quick.
 const FIRST_FILE_BYTES: u64 = 8 << 20;
 
 impl FileConfig {
@@ -102,6 +102,12 @@ impl FileConfig {
 /// reused; entries have increasing positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
 
 /// An entry that the log has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,7 +235,10 @@ impl NodeLog {
             recovered.files.push(file);
         }
         let tail = recovered.tail;
-        let queue = Queue::new(recovered.end, newest(&recovered).end(), config.file_bytes);
+        let queue = {
+            let file = newest(&recovered);
+            Queue::new(recovered.end, file.end(), file.len, config.file_bytes)
+        };
         let state = State {
             queue,
             files: recovered.files.clone(),
@@ -408,23 +417,22 @@ fn resume(
     next_spare: &mut u64,
 ) -> Result<LogFile, OpenError> {
     let last = recovered.files.last();
-    let len = if last.is_some() { config.file_bytes } else { config.file_bytes.min(FIRST_FILE_BYTES) };
-    let reused = if len == config.file_bytes { spares.pop() } else { None };
-    let spare = match reused {
+    let number = last.map_or(1, |last| last.number + 1);
+    let spare = match spares.pop() {
         Some(spare) => spare,
         None => {
-            let number = *next_spare;
+            let len = config.file_bytes.min(FIRST_FILE_BYTES);
             *next_spare += 1;
-            let made = spares::make(disk, number, len, &|| true);
-            made.and_then(|made| made.ok_or_else(|| std::io::ErrorKind::Interrupted.into()))
-                .map_err(OpenError::io("make", names::log_name(last.map_or(1, |last| last.number + 1))))?
+            let made = spares::make(disk, *next_spare - 1, len, &|| true);
+            let made = made.and_then(|made| made.ok_or_else(|| std::io::ErrorKind::Interrupted.into()));
+            made.map_err(|error| OpenError::making(names::log_name(number), len, error))?
         }
     };
     let header = FileHeader {
         incarnation,
-        number: last.map_or(1, |last| last.number + 1),
+        number,
         first: last.map_or(0, LogFile::end),
-        len,
+        len: spare.len,
         resumes: recovered.end,
         scars: recovered.scars,
     };

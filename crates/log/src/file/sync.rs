@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
+use super::error::is_full;
 use super::frame::{ALIGNMENT, Class, FRAME_HEADER_LEN, FrameHeader};
 use super::header::{FileHeader, HEADER_BLOCK};
 use super::queue::Queued;
@@ -233,10 +234,6 @@ impl GroupWriter {
             }
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn stopped(step: &'static str) -> impl FnOnce(io::Error) -> NodeLogError {

@@ -92,6 +92,16 @@ fn shutting_down_on_a_full_disk_ends_and_loses_only_what_was_not_durable() {
     assert!(again.found.len() >= taken.iter().filter(|entry| entry.position < durable).count());
 }
 
+#[test]
+fn a_full_disk_at_open_is_said_to_be_full() {
+    let disk = SimDisk::default();
+    disk.set_faults(Faults { capacity: Some(1000), ..Faults::default() });
+    let refused = open_sim(&disk, small_files()).err().unwrap();
+    assert!(refused.to_string().contains("free 65536 bytes"), "{refused}");
+    disk.set_faults(Faults::default());
+    assert_eq!(open_sim(&disk, small_files()).unwrap().tail, Tail::Clean);
+}
+
 /// A file system of its own, unmounted at the end.
 struct SmallMount {
     dir: tempfile::TempDir,
