@@ -1,1 +1,25 @@
-//! zorya-compute
+//! The compute layer: one agent per host that keeps storage nodes, volume mounts and database engines running.
+//!
+//! * [`home`], [`region`], [`layout`], [`key`], [`ports`], [`disk`]: what a region is and where it is kept.
+//! * [`process`]: spawning, watching, adopting and ending processes, by pidfd.
+//! * [`restart`]: when a process that died is started again (pure).
+//! * [`fusectl`]: aborting the connection of a mount that hangs.
+//! * [`postgres`]: what makes a stock PostgreSQL an engine of a Zorya cluster.
+//! * [`agent`]: the supervisor itself, its control socket and its status.
+//! * [`volumes`]: the seam to storage: creating, deleting and asking about volumes.
+//!
+//! `docs/compute.md` lists the tasks and what each owns.
+
+pub mod agent;
+pub mod disk;
+pub mod fusectl;
+pub mod home;
+pub mod key;
+pub mod layout;
+pub mod logs;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod region;
+pub mod restart;
+pub mod volumes;

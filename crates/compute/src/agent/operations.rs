@@ -1,0 +1,357 @@
+//! What the control socket's requests do.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use zorya_types::{Profile, VolumeId};
+
+use super::cluster::{ClusterPhase, ClusterState};
+use super::node::{NodePhase, NodeState, chain};
+use super::protocol::{Failure, FailureKind, NewCluster, Progress, Request};
+use super::{Agent, Want, status, wish};
+use crate::disk::{self, Watermark};
+use crate::home::{Home, make_dir};
+use crate::ports::{self, FIRST_ENGINE_PORT};
+use crate::postgres::{Postgres, settings};
+use crate::region::{ClusterSpec, DEFAULT_CACHE_BYTES, Desired, Phase, Region, RegionError, check_name};
+
+type Telling = mpsc::Sender<Progress>;
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::new(FailureKind::Failed, chain(&error))
+}
+
+fn invalid(error: impl std::error::Error) -> Failure {
+    Failure::new(FailureKind::Invalid, chain(&error))
+}
+
+/// What is waited for: nodes and clusters by name.
+struct Awaited {
+    nodes: Vec<String>,
+    clusters: Vec<String>,
+}
+
+impl Agent {
+    /// Does what is asked.
+    pub(super) async fn perform(&self, request: Request, tell: Telling) -> Result<Value, Failure> {
+        match request {
+            Request::Status {} => self.status(),
+            Request::Up { wait_seconds } => self.up(wait_seconds, &tell).await,
+            Request::Shutdown {} => {
+                self.stop_everything().await;
+                Ok(Value::Null)
+            }
+            Request::CreateCluster { cluster, wait_seconds } => {
+                let name = cluster.name.clone();
+                self.create_cluster(cluster).await?;
+                self.wait_for(Awaited::cluster(&name), wait_seconds, &tell).await
+            }
+            Request::StartCluster { name, wait_seconds } => {
+                self.wish_cluster(&name, Want::Running)?;
+                self.wait_for(Awaited::cluster(&name), wait_seconds, &tell).await
+            }
+            Request::StopCluster { name } => {
+                self.wish_cluster(&name, Want::Stopped)?;
+                self.wait_cluster(&name, ClusterPhase::Stopped).await
+            }
+            Request::DeleteCluster { name } => self.delete_cluster(&name).await,
+            Request::StartNode { id, wait_seconds } => {
+                self.wish_node(&id, Want::Running)?;
+                let awaited = Awaited { nodes: vec![id], clusters: Vec::new() };
+                self.wait_for(awaited, wait_seconds, &tell).await
+            }
+            Request::StopNode { id } => {
+                self.wish_node(&id, Want::Stopped)?;
+                self.wait_node_stopped(&id).await
+            }
+            Request::KillNode { id } => {
+                self.wish_node(&id, Want::Killed)?;
+                self.wait_node_stopped(&id).await
+            }
+        }
+    }
+
+    fn status(&self) -> Result<Value, Failure> {
+        let nodes = self.nodes().iter().map(|(id, node)| (id.clone(), node.state.borrow().clone())).collect();
+        let clusters = self
+            .clusters()
+            .iter()
+            .map(|(name, cluster)| (name.clone(), cluster.state.borrow().clone()))
+            .collect();
+        let seen = status::Seen { agent: i32::try_from(std::process::id()).ok(), nodes, clusters };
+        serde_json::to_value(status::document(&self.shared.home, &self.shared.region(), &seen))
+            .map_err(failed)
+    }
+
+    async fn up(&self, wait_seconds: u64, tell: &Telling) -> Result<Value, Failure> {
+        let region = self.shared.region();
+        let nodes: Vec<String> = region.nodes.iter().map(|node| node.id.0.clone()).collect();
+        let clusters: Vec<String> = region
+            .clusters
+            .iter()
+            .filter(|cluster| cluster.phase != Phase::Deleting)
+            .map(|cluster| cluster.name.clone())
+            .collect();
+        for id in &nodes {
+            self.wish_node(id, Want::Running)?;
+        }
+        for name in &clusters {
+            self.wish_cluster(name, Want::Running)?;
+        }
+        self.wait_for(Awaited { nodes, clusters }, wait_seconds, tell).await
+    }
+
+    /// Remembers and passes on what is wanted of a node.
+    fn wish_node(&self, id: &str, want: Want) -> Result<(), Failure> {
+        let desired = if want == Want::Running { Desired::Running } else { Desired::Stopped };
+        let found = self.shared.store.update(|region| {
+            region.nodes.iter_mut().find(|node| node.id.0 == id).map(|node| node.desired = desired)
+        });
+        if found.map_err(failed)?.is_none() {
+            return Err(unknown_node(id, &self.shared.region()));
+        }
+        if let Some(node) = self.nodes().get(id) {
+            wish(&node.wish, want);
+        }
+        Ok(())
+    }
+
+    /// Remembers and passes on what is wanted of a cluster.
+    fn wish_cluster(&self, name: &str, want: Want) -> Result<(), Failure> {
+        let found = self.shared.store.update(|region| {
+            let cluster = region.clusters.iter_mut().find(|cluster| cluster.name == name)?;
+            match want {
+                Want::Running => cluster.desired = Desired::Running,
+                Want::Stopped | Want::Killed => cluster.desired = Desired::Stopped,
+                Want::Deleted => cluster.phase = Phase::Deleting,
+            }
+            Some(())
+        });
+        if found.map_err(failed)?.is_none() {
+            return Err(unknown_cluster(name, &self.shared.region()));
+        }
+        if let Some(cluster) = self.clusters().get(name) {
+            wish(&cluster.wish, want);
+        }
+        Ok(())
+    }
+
+    async fn create_cluster(&self, new: NewCluster) -> Result<(), Failure> {
+        check_name(&new.name).map_err(invalid)?;
+        let region = self.shared.region();
+        let profile = new.profile.clone().unwrap_or_else(|| region.profile.clone());
+        let profile = Profile::named(&profile).map_err(invalid)?;
+        let postgres = Postgres::find(new.bin_dir.as_deref()).map_err(failed)?;
+        let parameters = settings::check(&new.parameters).map_err(invalid)?;
+        self.check_with_engine(&postgres, &parameters).await?;
+        self.check_room(&region)?;
+        let added = self.shared.store.update(|region| add_cluster(region, new, &profile, parameters));
+        let spec = added.map_err(|error: RegionError| failed(error))??;
+        let wish = super::Wish::of(spec.desired);
+        self.supervise_cluster(spec, wish);
+        self.shared.touch();
+        Ok(())
+    }
+
+    /// Lets PostgreSQL itself judge names and values, before they could keep it from starting.
+    async fn check_with_engine(
+        &self,
+        postgres: &Postgres,
+        parameters: &std::collections::BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let directory = Home::runtime(self.shared.region().id);
+        make_dir(&directory, 0o755).map_err(failed)?;
+        let directory = directory.join(".check");
+        make_dir(&directory, 0o755).map_err(failed)?;
+        fs::write(directory.join("postgresql.conf"), "").map_err(failed)?;
+        for (name, value) in parameters {
+            let output = Command::new(postgres.program("postgres"))
+                .args(["-C", name, "-c", &format!("{name}={value}"), "-D"])
+                .arg(&directory)
+                .uid(postgres.uid.as_raw())
+                .gid(postgres.gid.as_raw())
+                .output()
+                .await
+                .map_err(failed)?;
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                let message = text.rsplit("FATAL:").next().unwrap_or_default().trim().to_owned();
+                let (name, value) = (name.clone(), value.clone());
+                return Err(invalid(settings::ParameterError::Refused { name, value, message }));
+            }
+        }
+        let _ = fs::remove_dir_all(&directory);
+        Ok(())
+    }
+
+    fn check_room(&self, region: &Region) -> Result<(), Failure> {
+        for node in &region.nodes {
+            let Ok(found) = disk::usage(&node.data) else { continue };
+            if found.watermark == Watermark::Refuse {
+                return Err(Failure::new(
+                    FailureKind::Failed,
+                    format!(
+                        "the disk of storage node {} ({}) is {} % full: make room before you create a cluster",
+                        node.id,
+                        node.data.display(),
+                        found.used_percent
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_cluster(&self, name: &str) -> Result<Value, Failure> {
+        self.wish_cluster(name, Want::Deleted)?;
+        let done = self.wait_cluster(name, ClusterPhase::Deleted).await;
+        self.clusters().remove(name);
+        done
+    }
+
+    async fn wait_cluster(&self, name: &str, phase: ClusterPhase) -> Result<Value, Failure> {
+        let state = self.clusters().get(name).map(|cluster| cluster.state.clone());
+        let Some(mut state) = state else { return Err(unknown_cluster(name, &self.shared.region())) };
+        // An error means that the supervisor is gone, which it is only after deleting.
+        let _ = state.wait_for(|state| state.phase == phase).await;
+        Ok(json!({ "id": name, "state": phase }))
+    }
+
+    async fn wait_node_stopped(&self, id: &str) -> Result<Value, Failure> {
+        let state = self.nodes().get(id).map(|node| node.state.clone());
+        let Some(mut state) = state else { return Err(unknown_node(id, &self.shared.region())) };
+        let _ = state.wait_for(|state| state.phase == NodePhase::Stopped).await;
+        Ok(json!({ "id": id, "state": NodePhase::Stopped }))
+    }
+
+    /// Waits until all serve, and tells what is missing meanwhile. Fails as soon as one of them has failed for good.
+    async fn wait_for(&self, awaited: Awaited, wait_seconds: u64, tell: &Telling) -> Result<Value, Failure> {
+        let mut changed = self.shared.changed.subscribe();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(wait_seconds);
+        loop {
+            changed.mark_unchanged();
+            let progress = self.progress(&awaited)?;
+            if progress.done == progress.of {
+                return self.status();
+            }
+            // A full queue means that nobody reads; the next line will say more.
+            let _ = tell.try_send(progress.clone());
+            match tokio::time::timeout_at(deadline, changed.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => {
+                    let message = format!(
+                        "not up after {wait_seconds} s: {}\nIt goes on in the background: see `zorya status`",
+                        progress.message
+                    );
+                    return Err(Failure::new(FailureKind::TimedOut, message));
+                }
+            }
+        }
+    }
+
+    fn progress(&self, awaited: &Awaited) -> Result<Progress, Failure> {
+        let mut waiting = Vec::new();
+        for id in &awaited.nodes {
+            let state = self.nodes().get(id).map(|node| node.state.borrow().clone());
+            waiting.extend(state.map(|state| node_waits(id, &state)).transpose()?.flatten());
+        }
+        for name in &awaited.clusters {
+            let state = self.clusters().get(name).map(|cluster| cluster.state.borrow().clone());
+            waiting.extend(state.map(|state| cluster_waits(name, &state)).transpose()?.flatten());
+        }
+        let of = awaited.nodes.len() + awaited.clusters.len();
+        Ok(Progress { done: of - waiting.len(), of, message: waiting.join("; ") })
+    }
+}
+
+impl Awaited {
+    fn cluster(name: &str) -> Awaited {
+        Awaited { nodes: Vec::new(), clusters: vec![name.to_owned()] }
+    }
+}
+
+fn node_waits(id: &str, state: &NodeState) -> Result<Option<String>, Failure> {
+    match state.phase {
+        NodePhase::Running | NodePhase::Unresponsive => Ok(None),
+        NodePhase::Failed => Err(Failure::new(
+            FailureKind::Failed,
+            format!("storage node {id} failed: {}", state.reason.as_deref().unwrap_or("unknown")),
+        )),
+        NodePhase::Starting | NodePhase::Restarting | NodePhase::Stopped => {
+            Ok(Some(format!("storage node {id}")))
+        }
+    }
+}
+
+fn cluster_waits(name: &str, state: &ClusterState) -> Result<Option<String>, Failure> {
+    match state.phase {
+        ClusterPhase::Available => Ok(None),
+        ClusterPhase::Failed => Err(Failure::new(
+            FailureKind::Failed,
+            format!("cluster {name} failed: {}", state.reason.as_deref().unwrap_or("unknown")),
+        )),
+        _ => Ok(Some(match &state.reason {
+            Some(reason) => format!("cluster {name}: {reason}"),
+            None => format!("cluster {name}"),
+        })),
+    }
+}
+
+fn add_cluster(
+    region: &mut Region,
+    new: NewCluster,
+    profile: &Profile,
+    parameters: std::collections::BTreeMap<String, String>,
+) -> Result<ClusterSpec, Failure> {
+    if region.cluster(&new.name).is_some() {
+        let message = format!("there is a cluster {:?} already: choose another name", new.name);
+        return Err(Failure::new(FailureKind::Exists, message));
+    }
+    let nodes = region.place(profile).map_err(invalid)?;
+    let reserved: BTreeSet<u16> = region.clusters.iter().map(|cluster| cluster.port).collect();
+    let port = match new.port {
+        Some(port) if reserved.contains(&port) => {
+            let message = format!("port {port} belongs to another cluster: choose another --port or none");
+            return Err(Failure::new(FailureKind::Invalid, message));
+        }
+        Some(port) => port,
+        // In another network namespace every port but the region's own is free.
+        None if region.compute.netns.is_some() => {
+            (FIRST_ENGINE_PORT..).find(|port| !reserved.contains(port)).unwrap_or(FIRST_ENGINE_PORT)
+        }
+        None => ports::pick(region.engine_host(), FIRST_ENGINE_PORT, &reserved).map_err(failed)?,
+    };
+    let spec = ClusterSpec {
+        name: new.name,
+        engine: new.engine,
+        volume: VolumeId(rand::random()),
+        profile: profile.name.clone(),
+        nodes,
+        port,
+        parameters,
+        cache_bytes: new.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+        bin_dir: new.bin_dir,
+        phase: Phase::Creating,
+        desired: Desired::Running,
+    };
+    region.clusters.push(spec.clone());
+    Ok(spec)
+}
+
+fn unknown_node(id: &str, region: &Region) -> Failure {
+    let names: Vec<_> = region.nodes.iter().map(|node| node.id.0.as_str()).collect();
+    Failure::new(
+        FailureKind::NotFound,
+        format!("there is no storage node {id:?}; there are: {}", names.join(", ")),
+    )
+}
+
+fn unknown_cluster(name: &str, region: &Region) -> Failure {
+    let names: Vec<_> = region.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let there_are = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Failure::new(FailureKind::NotFound, format!("there is no cluster {name:?}; there are: {there_are}"))
+}
