@@ -177,6 +177,9 @@ impl Core {
 
     /// Runs until the stop token is cancelled, then syncs and closes the log.
     pub async fn run(mut self, mut inbox: Inbox) {
+        let from_beyond: Vec<VolumeId> =
+            self.volumes.iter().filter(|(_, host)| host.write_down_again).map(|(id, _)| *id).collect();
+        from_beyond.into_iter().for_each(|volume| self.step(volume, Input::Checkpoint));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use zorya_log::file::{FileConfig, NodeLog, OpenError, Position, Scars};
 use zorya_log::replica::{Entry, RecoverError, Replica, ReplicaConfig};
 use zorya_pages::{NodeMemory, PagesConfig, VolumePages};
-use zorya_types::{Incarnation, NodeId, VolumeId};
+use zorya_types::{Epoch, Incarnation, NodeId, VolumeId};
 use zorya_wire::message::log::Tail;
 
 use super::core::{Event, Events};
@@ -162,9 +162,13 @@ impl VolumeSettings {
             }
             Some((seq, entry))
         });
-        let replica = Replica::recover(config, entries, tail, pages.persisted())
+        let bound = promise_beyond_damage(log, file.volume);
+        let binding = bound.map(|epoch| (positions.len() as u64 + 1, Entry::Promise { epoch }));
+        let replica = Replica::recover(config, entries.chain(binding), tail, pages.persisted())
             .map_err(|source| RecoveryError::Replica { volume: file.volume, source })?;
-        self.host(file, replica, pages, stored, snapshot)
+        let mut host = self.host(file, replica, pages, stored, snapshot)?;
+        host.write_down_again = bound.is_some();
+        Ok(host)
     }
 
     fn host(
@@ -189,10 +193,26 @@ impl VolumeSettings {
             stored,
             snapshot,
             released: 0,
+            write_down_again: false,
             deliveries: VecDeque::new(),
             shared: Arc::new(shared),
         })
     }
+}
+
+/// The highest epoch that was promised in entries beyond damage: such a promise binds, although the log before it is
+/// missing.
+fn promise_beyond_damage(log: &NodeLog, volume: VolumeId) -> Option<Epoch> {
+    let promise = |position: &Position| {
+        let found = log.read(*position).ok().filter(|found| found.volume == volume)?;
+        match Entry::decode(found.kind, found.payload).ok()? {
+            Entry::Promise { epoch } => Some(epoch),
+            Entry::Accept { truncation } => Some(truncation.own().epoch),
+            Entry::Snapshot(state) => Some(state.promised),
+            _ => None,
+        }
+    };
+    log.beyond_damage().iter().filter_map(promise).max()
 }
 
 /// How far a volume's replica vouches for its end, as the node log's scars tell.

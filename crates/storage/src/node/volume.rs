@@ -48,6 +48,8 @@ pub struct VolumeHost {
     pub snapshot: Option<Stored>,
     /// Batch entries below this seq are not needed any more.
     pub released: Seq,
+    /// The replica knows something from beyond damage in the log: it is to be written down where it will be found.
+    pub write_down_again: bool,
     /// Delivered by the replica, not yet applied to the pages.
     pub deliveries: VecDeque<Delivery>,
     /// What reads see.
