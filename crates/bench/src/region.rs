@@ -1,0 +1,204 @@
+//! The region under measurement, made by the `zorya` binary with a home of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Role, Watched};
+use crate::stop::{self, ChildError, Interrupt};
+use crate::target::{BadEndpoint, Endpoint, Server, Side};
+
+/// A region that could not be made or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// The binary failed.
+    #[error("{step} failed: {source}")]
+    Command {
+        /// What was tried.
+        step: &'static str,
+        /// The cause.
+        source: ChildError,
+    },
+    /// Its status is not JSON.
+    #[error("`zorya status --output json` printed no JSON")]
+    NotJson(#[source] serde_json::Error),
+    /// Its status lacks something.
+    #[error("`zorya status --output json` has no {0}: the region is not up")]
+    Missing(&'static str),
+    /// Its endpoint is not understood.
+    #[error(transparent)]
+    Endpoint(#[from] BadEndpoint),
+}
+
+const UP_LIMIT: Duration = Duration::from_secs(90);
+const STATUS_LIMIT: Duration = Duration::from_secs(20);
+const DOWN_LIMIT: Duration = Duration::from_secs(60);
+const CLUSTER: &str = "bench";
+
+/// A running region with one cluster; taken down when dropped.
+#[derive(Debug)]
+pub struct Region {
+    zorya: PathBuf,
+    home: PathBuf,
+    endpoint: Endpoint,
+    watched: Vec<Watched>,
+}
+
+impl Region {
+    /// Makes a region at `home` and a cluster in it.
+    pub fn start(
+        zorya: &Path,
+        home: &Path,
+        parameters: &[(String, String)],
+        interrupt: &Interrupt,
+    ) -> Result<Region, RegionError> {
+        let mut region = Region {
+            zorya: zorya.to_owned(),
+            home: home.to_owned(),
+            endpoint: Endpoint { host: String::new(), port: 0, user: String::new(), password: None },
+            watched: Vec::new(),
+        };
+        region.command("zorya up", &["up", "--detach", "--no-cluster"], UP_LIMIT, interrupt)?;
+        let settings: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("--parameter={name}={value}")).collect();
+        let mut create = vec!["cluster", "create", CLUSTER];
+        create.extend(settings.iter().map(String::as_str));
+        region.command("zorya cluster create", &create, UP_LIMIT, interrupt)?;
+        let status = region.status(interrupt)?;
+        region.endpoint = endpoint(&status)?;
+        region.watched = watched(&status)?;
+        Ok(region)
+    }
+
+    fn status(&self, interrupt: &Interrupt) -> Result<Value, RegionError> {
+        let text = self.command("zorya status", &["status", "--output", "json"], STATUS_LIMIT, interrupt)?;
+        serde_json::from_str(&text).map_err(RegionError::NotJson)
+    }
+
+    fn command(
+        &self,
+        step: &'static str,
+        arguments: &[&str],
+        limit: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<String, RegionError> {
+        let mut command = Command::new(&self.zorya);
+        command.args(arguments).arg("--home").arg(&self.home);
+        let output = stop::run(&mut command, limit, interrupt);
+        output.map(|output| output.stdout).map_err(|source| RegionError::Command { step, source })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // Not interruptible: whatever ends the run, nothing is to stay behind.
+        if let Err(error) = self.command("zorya down", &["down"], DOWN_LIMIT, &Interrupt::default()) {
+            eprintln!("{error}; stop it with: zorya down --home {}", self.home.display());
+        }
+    }
+}
+
+impl Server for Region {
+    fn side(&self) -> Side {
+        Side::Zorya
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn watched(&self) -> Vec<Watched> {
+        self.watched.clone()
+    }
+
+    fn node_syncs(&self) -> Vec<(String, u64)> {
+        self.status(&Interrupt::default()).map(|status| node_syncs(&status)).unwrap_or_default()
+    }
+}
+
+fn cluster(status: &Value) -> Result<&Value, RegionError> {
+    let clusters = status["clusters"].as_array().ok_or(RegionError::Missing("clusters"))?;
+    clusters.iter().find(|cluster| cluster["id"] == CLUSTER).ok_or(RegionError::Missing("cluster"))
+}
+
+fn endpoint(status: &Value) -> Result<Endpoint, RegionError> {
+    let url = cluster(status)?["endpoint"].as_str().ok_or(RegionError::Missing("endpoint"))?;
+    Ok(Endpoint::parse(url)?)
+}
+
+fn watched(status: &Value) -> Result<Vec<Watched>, RegionError> {
+    let instance = &cluster(status)?["instances"][0];
+    let mut watched = vec![
+        Watched {
+            role: Role::Engine,
+            name: "postgres".to_owned(),
+            pid: pid(&instance["pid"], "engine pid")?,
+        },
+        Watched {
+            role: Role::Mount,
+            name: "mount".to_owned(),
+            pid: pid(&instance["mount_pid"], "mount pid")?,
+        },
+        Watched {
+            role: Role::Agent,
+            name: "agent".to_owned(),
+            pid: pid(&status["agent"]["pid"], "agent pid")?,
+        },
+    ];
+    for node in status["nodes"].as_array().ok_or(RegionError::Missing("nodes"))? {
+        let name = node["id"].as_str().ok_or(RegionError::Missing("node id"))?.to_owned();
+        watched.push(Watched { role: Role::Node, name, pid: pid(&node["pid"], "node pid")? });
+    }
+    Ok(watched)
+}
+
+fn pid(value: &Value, what: &'static str) -> Result<u32, RegionError> {
+    value.as_u64().and_then(|pid| u32::try_from(pid).ok()).ok_or(RegionError::Missing(what))
+}
+
+/// Each node's count of log syncs.
+fn node_syncs(status: &Value) -> Vec<(String, u64)> {
+    let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    nodes
+        .iter()
+        .filter_map(|node| Some((node["id"].as_str()?.to_owned(), node["log"]["syncs"].as_u64()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> Value {
+        json!({
+            "agent": {"pid": 5},
+            "nodes": [{"id": "az1-a", "zone": "az1", "pid": 7, "state": "serving", "log": {"syncs": 12}}],
+            "clusters": [{
+                "id": "bench", "engine": "postgres", "state": "available",
+                "endpoint": "postgresql://postgres:p@127.0.0.1:5433/postgres",
+                "instances": [{"id": "bench-1", "role": "writer", "pid": 8, "mount_pid": 9}],
+            }],
+        })
+    }
+
+    #[test]
+    fn a_status_names_every_process() {
+        let pids: Vec<(Role, u32)> = watched(&status()).unwrap().iter().map(|w| (w.role, w.pid)).collect();
+        assert_eq!(pids, [(Role::Engine, 8), (Role::Mount, 9), (Role::Agent, 5), (Role::Node, 7)]);
+        assert_eq!(endpoint(&status()).unwrap().port, 5433);
+        assert_eq!(node_syncs(&status()), [("az1-a".to_owned(), 12)]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut half = status();
+        half["clusters"][0]["instances"][0]["mount_pid"] = Value::Null;
+        assert!(watched(&half).unwrap_err().to_string().contains("mount pid"));
+        assert!(endpoint(&json!({"clusters": []})).is_err());
+        assert!(node_syncs(&json!({})).is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! The two servers as the benchmark sees them: an address and some processes.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::process::Watched;
+
+/// One of the two that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// PostgreSQL as the distribution ships it, on the disk.
+    Stock,
+    /// A region.
+    Zorya,
+}
+
+impl Side {
+    /// The word that figures are named with.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Stock => "stock",
+            Side::Zorya => "zorya",
+        }
+    }
+}
+
+/// A server under measurement.
+pub trait Server {
+    /// Which one.
+    fn side(&self) -> Side;
+    /// Where it listens.
+    fn endpoint(&self) -> &Endpoint;
+    /// Its processes now.
+    fn watched(&self) -> Vec<Watched>;
+    /// Syncs that each storage node has done, by its name; nothing for a server without storage nodes.
+    fn node_syncs(&self) -> Vec<(String, u64)>;
+}
+
+/// An address that a client connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The user's password; `None` where the server trusts.
+    pub password: Option<String>,
+}
+
+/// Not a URL of the form that `zorya status` prints. The text itself is left out, since it holds a password.
+#[derive(Debug, thiserror::Error)]
+#[error("the region's endpoint is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE")]
+pub struct BadEndpoint;
+
+impl Endpoint {
+    /// Reads `postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE`. The database is not kept: the benchmark makes its own.
+    pub fn parse(url: &str) -> Result<Endpoint, BadEndpoint> {
+        let rest = url
+            .strip_prefix("postgresql://")
+            .or_else(|| url.strip_prefix("postgres://"))
+            .ok_or(BadEndpoint)?;
+        let (credentials, place) = rest.rsplit_once('@').ok_or(BadEndpoint)?;
+        let address = place.split(['/', '?']).next().ok_or(BadEndpoint)?;
+        let (host, port) = address.rsplit_once(':').ok_or(BadEndpoint)?;
+        let (user, password) = match credentials.split_once(':') {
+            Some((user, password)) => (user, Some(percent_decoded(password)?)),
+            None => (credentials, None),
+        };
+        Ok(Endpoint {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.parse().map_err(|_| BadEndpoint)?,
+            user: percent_decoded(user)?,
+            password,
+        })
+    }
+
+    /// A client program that connects to `database` here. The password goes through the environment, not through the
+    /// arguments, which every user of the host can read.
+    #[must_use]
+    pub fn client(&self, program: &Path, database: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PGHOST", &self.host)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", &self.user)
+            .env("PGDATABASE", database)
+            .env("PGAPPNAME", "zorya bench")
+            .env("LC_ALL", "C");
+        if let Some(password) = &self.password {
+            command.env("PGPASSWORD", password);
+        }
+        command
+    }
+}
+
+fn percent_decoded(text: &str) -> Result<String, BadEndpoint> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16)).ok_or(BadEndpoint);
+        let value = digit()? * 16 + digit()?;
+        bytes.push(u8::try_from(value).map_err(|_| BadEndpoint)?);
+    }
+    String::from_utf8(bytes).map_err(|_| BadEndpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_read() {
+        let endpoint =
+            Endpoint::parse("postgresql://postgres:a%2Fb%40c@127.0.0.1:5433/postgres?sslmode=prefer")
+                .unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.port), ("127.0.0.1", 5433));
+        assert_eq!((endpoint.user.as_str(), endpoint.password.as_deref()), ("postgres", Some("a/b@c")));
+        let endpoint = Endpoint::parse("postgres://u@[::1]:1").unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.password), ("::1", None));
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_without_showing_it() {
+        for url in
+            ["", "http://x", "postgresql://u:secret@h/db", "postgresql://h:1/db", "postgresql://u:%zz@h:1/"]
+        {
+            let error = Endpoint::parse(url).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{url:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_an_argument() {
+        let endpoint = Endpoint::parse("postgresql://postgres:secret@127.0.0.1:5433/postgres").unwrap();
+        let command = endpoint.client(Path::new("psql"), "bench");
+        assert_eq!(command.get_args().count(), 0);
+        assert!(command.get_envs().any(|(name, _)| name == "PGPASSWORD"));
+    }
+}
