@@ -25,15 +25,25 @@ fn image(rng: &mut StdRng) -> (Image, Vec<Found>) {
     (disk.now(), entries)
 }
 
+/// As [`check`], for a log that was shut down: what is missing from it is damage, never a torn end.
+fn check_marked(image: Image, entries: &[Found], what: &str) -> Tail {
+    let disk = SimDisk::of(image.clone());
+    let opened = open_sim(&disk, small_files()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    if opened.found.len() < entries.len() {
+        assert_eq!(opened.tail, Tail::Damaged, "{what}: {} of {} entries", opened.found.len(), entries.len());
+    }
+    check(image, entries, what)
+}
+
 /// Opens the damaged log twice: the content must be a proven prefix, and go on from there.
 fn check(image: Image, entries: &[Found], what: &str) -> Tail {
     let disk = SimDisk::of(image);
     let opened = open_sim(&disk, small_files()).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(entries.starts_with(&opened.found), "{what}: something else was found");
     if opened.found.len() < entries.len() {
-        assert_eq!(opened.tail, Tail::Damaged, "{what}: {} of {} entries", opened.found.len(), entries.len());
-        assert!(opened.log.scars().damaged.is_some());
+        assert_ne!(opened.tail, Tail::Clean, "{what}: {} of {} entries", opened.found.len(), entries.len());
     }
+    assert_eq!(opened.tail == Tail::Damaged, opened.log.scars().damaged.is_some());
     for position in opened.log.beyond_damage() {
         let entry = opened.log.read(*position).unwrap();
         assert!(entries[opened.found.len()..].contains(&entry), "{what}: {position:?} is not an entry");
@@ -63,7 +73,8 @@ fn a_flipped_bit_is_noticed_wherever_it_is() {
         let bytes = files.values_mut().nth(file).unwrap();
         let bit = rng.random_range(0..bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let tail = check(image, &entries, &format!("round {round}: bit {bit} of file {file}"));
+        let what = format!("round {round}: bit {bit} of file {file}");
+        let tail = check_marked(image, &entries, &what);
         damaged += u32::from(tail == Tail::Damaged);
     }
     assert!(damaged > 100, "{damaged} of 300 were damage");
@@ -80,8 +91,38 @@ fn a_lost_sector_is_noticed() {
         let any = rng.random_range(0..last / 512);
         let (file, sector) = (any * 512 / (64 << 10), any % 128);
         files.values_mut().nth(file).unwrap()[sector * 512..][..512].fill(0);
-        check(image, &entries, &format!("round {round}: sector {sector} of file {file}"));
+        check_marked(image, &entries, &format!("round {round}: sector {sector} of file {file}"));
     }
+}
+
+#[test]
+fn once_all_is_quiet_damage_to_the_last_entry_is_told_from_a_torn_end() {
+    let disk = SimDisk::default();
+    let opened = open_sim(&disk, small_files()).unwrap();
+    let entry = opened.append(b"the last", true);
+    opened.settle();
+    while opened.log.usage().fsyncs < 2 {
+        std::thread::yield_now();
+    }
+    let rng = &mut StdRng::seed_from_u64(11);
+    let (settled, _) = disk.cut_after(disk.calls_until_durable(), rng);
+    let (marked, _) = disk.cut_after(disk.calls(), rng);
+    for (mut image, expected) in [(settled, Tail::Torn), (marked, Tail::Damaged)] {
+        let mut files = image.log_files();
+        files.values_mut().next().unwrap()[entry.position.0 as usize + 70] ^= 1;
+        assert_eq!(check(image, std::slice::from_ref(&entry), "the last entry"), expected);
+    }
+}
+
+#[test]
+fn files_of_two_logs_are_not_mixed() {
+    let rng = &mut StdRng::seed_from_u64(10);
+    let (mut one, _) = image(rng);
+    let (mut other, _) = image(rng);
+    let foreign = other.log_files().into_values().nth(1).unwrap().clone();
+    *one.log_files().into_values().nth(1).unwrap() = foreign;
+    let refused = open_sim(&SimDisk::of(one), small_files()).err().unwrap();
+    assert!(matches!(refused, OpenError::OtherLog { .. }), "{refused}");
 }
 
 #[test]

@@ -44,6 +44,12 @@ fn live(image: Image, rng: &mut StdRng, released: Position) -> Result<(Life, Tai
 impl Life {
     /// What an open after a power cut may find: every durable entry and then any number of the others, in order.
     fn check(&self, found: &[Found], durable: Position) -> Result<(), String> {
+        if let Some(pair) = found.windows(2).find(|pair| pair[0].position >= pair[1].position) {
+            return Err(format!("{:?} came before {:?}", pair[0].position, pair[1].position));
+        }
+        if let Some(wrong) = found.iter().find(|entry| !self.entries.contains(entry)) {
+            return Err(format!("{:?} is not what was appended", wrong.position));
+        }
         let known = |entry: &&Found| entry.position >= self.released;
         let expected: Vec<&Found> = self.entries.iter().filter(known).collect();
         let found: Vec<&Found> = found.iter().filter(known).collect();

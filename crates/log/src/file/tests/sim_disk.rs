@@ -106,6 +106,13 @@ impl SimDisk {
         self.state.lock().calls.len()
     }
 
+    /// How many calls there were when something was first reported durable.
+    pub(super) fn calls_until_durable(&self) -> usize {
+        let state = self.state.lock();
+        let note = state.calls.iter().position(|call| matches!(call, Call::Durable(_)));
+        note.map_or(state.calls.len(), |at| at + 1)
+    }
+
     pub(super) fn set_faults(&self, faults: Faults) {
         self.state.lock().faults = faults;
     }
