@@ -20,20 +20,30 @@ enum Task {
 /// Runs until the log is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
     loop {
-        let done = match next_task(shared) {
-            Task::Release(file, spare) => release(shared, file, spare),
-            Task::Make(number) => make(shared, number),
-            Task::End => return,
-        };
-        if let Err(error) = done {
-            tracing::warn!(%error, "cannot prepare a file for the node's log");
-            let mut state = shared.state.lock();
-            state.no_spare = Some(Arc::new(error));
-            shared.work.notify_all();
-            if !state.closing && state.released.is_empty() {
-                shared.housekeeping.wait_for(&mut state, RETRY);
+        match next_task(shared) {
+            Task::Release(file, spare) => {
+                // The file stays where it is; the next open finds it below what is needed.
+                if let Err(error) = release(shared, file, spare) {
+                    tracing::warn!(%error, "cannot recycle a file of the node's log");
+                }
             }
+            Task::Make(number) => {
+                if let Err(error) = make(shared, number) {
+                    tracing::warn!(%error, "cannot make a file for the node's log");
+                    wait_to_retry(shared, error);
+                }
+            }
+            Task::End => return,
         }
+    }
+}
+
+fn wait_to_retry(shared: &Shared, error: io::Error) {
+    let mut state = shared.state.lock();
+    state.no_spare = Some(Arc::new(error));
+    shared.work.notify_all();
+    if !state.closing && state.released.is_empty() {
+        shared.housekeeping.wait_for(&mut state, RETRY);
     }
 }
 

@@ -10,10 +10,11 @@
 //! - **When the disk is full**: files are made ahead and never grow, so only the making of the next file can fail. Then
 //!   appends are refused, what was taken waits in memory, and all goes on when there is room.
 //!
-//! Roles: [`queue`] gives places and holds what waits; [`sync`] writes groups; [`keeper`] and [`spares`] keep files
+//! Roles: [`config`] is the settings; [`queue`] gives places and holds what waits; [`sync`] writes groups; [`keeper`] and [`spares`] keep files
 //! ready; [`recover`] and [`scan`] read a log at open; [`frame`], [`header`] and [`names`] are the format; [`disk`] is
 //! the I/O.
 
+mod config;
 pub mod disk;
 mod error;
 mod frame;
@@ -36,67 +37,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 use zorya_types::planted::{PlantedBug, is_planted};
 use zorya_types::{Incarnation, VolumeId};
 use zorya_wire::message::log::Tail;
 
+pub use config::FileConfig;
 pub use error::{NodeLogError, OpenError, ReadError};
 
+use config::FIRST_FILE_BYTES;
 use disk::Disk;
-use frame::{FRAME_HEADER_LEN, MAX_PAYLOAD};
 use header::{FileHeader, HEADER_BLOCK};
 use queue::{Queue, Unplaced};
 use recover::{LogFile, Recovered};
-use shared::{Counters, Shared, State};
+use shared::{Shared, State};
 use spares::Spare;
-
-/// How the log uses its disk.
-#[derive(Clone, Copy, Debug)]
-pub struct FileConfig {
-    /// The length of a new file, in bytes: a multiple of 4096. An entry never crosses the end of a file, so this also
-    /// limits the entries. A file that an open has to make is shorter, so that opening is quick.
-    pub file_bytes: u64,
-    /// How many files are kept ready ahead of need.
-    pub spare_files: usize,
-    /// How long an entry that nobody waits for may wait for company before a sync.
-    pub linger: Duration,
-    /// Appends wait when so many bytes are not on disk yet.
-    pub max_pending_bytes: u64,
-}
-
-impl Default for FileConfig {
-    fn default() -> FileConfig {
-        FileConfig {
-            file_bytes: 64 << 20,
-            spare_files: 1,
-            linger: Duration::from_millis(3),
-            max_pending_bytes: 64 << 20,
-        }
-    }
-}
-
-const LEAST_FILE_BYTES: u64 = 64 << 10;
-const MOST_FILE_BYTES: u64 = 1 << 32;
-/// The length of a file that an open has to make, unless files are shorter anyway: opening should be quick.
-const FIRST_FILE_BYTES: u64 = 8 << 20;
-
-impl FileConfig {
-    fn check(&self) -> Result<(), OpenError> {
-        let possible =
-            (LEAST_FILE_BYTES..=MOST_FILE_BYTES).contains(&self.file_bytes) && self.file_bytes % 4096 == 0;
-        let refusal = OpenError::BadFileBytes {
-            file_bytes: self.file_bytes,
-            min: LEAST_FILE_BYTES,
-            max: MOST_FILE_BYTES,
-        };
-        possible.then_some(()).ok_or(refusal)
-    }
-
-    fn max_payload(&self) -> u64 {
-        MAX_PAYLOAD.min(self.file_bytes - HEADER_BLOCK - FRAME_HEADER_LEN as u64)
-    }
-}
 
 /// A position in the node's log, in bytes since its first file. An entry is named by the position of its frame. Never
 /// reused; entries have increasing positions.
@@ -239,28 +193,8 @@ impl NodeLog {
             let file = newest(&recovered);
             Queue::new(recovered.end, file.end(), file.len, config.file_bytes)
         };
-        let state = State {
-            queue,
-            files: recovered.files.clone(),
-            released: Default::default(),
-            spares,
-            next_spare,
-            no_spare: None,
-            needs_spare: false,
-            full: None,
-            stopped: None,
-            closing: false,
-            counters: Counters::default(),
-        };
-        let shared = Arc::new(Shared {
-            disk,
-            config,
-            incarnation,
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            housekeeping: Condvar::new(),
-        });
+        let state = State::new(queue, recovered.files.clone(), spares, next_spare);
+        let shared = Arc::new(Shared::new(disk, config, incarnation, state));
         let log = NodeLog::start(shared, recovered, Box::new(events))?;
         Ok((log, tail))
     }

@@ -64,6 +64,23 @@ pub(super) struct Counters {
 }
 
 impl State {
+    /// The state of a log that was just opened.
+    pub(super) fn new(queue: Queue, files: Vec<LogFile>, spares: Vec<Spare>, next_spare: u64) -> State {
+        State {
+            queue,
+            files,
+            released: VecDeque::new(),
+            spares,
+            next_spare,
+            no_spare: None,
+            needs_spare: false,
+            full: None,
+            stopped: None,
+            closing: false,
+            counters: Counters::default(),
+        }
+    }
+
     /// Why an append is refused now.
     pub(super) fn refusal(&self) -> Option<NodeLogError> {
         let closed = self.closing.then_some(NodeLogError::Closed);
@@ -78,6 +95,12 @@ impl State {
 }
 
 impl Shared {
+    /// What the threads of a log in this state share.
+    pub(super) fn new(disk: Arc<dyn Disk>, config: FileConfig, incarnation: u64, state: State) -> Shared {
+        let (work, room, housekeeping) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Shared { disk, config, incarnation, state: Mutex::new(state), work, room, housekeeping }
+    }
+
     /// Stops the log for good: nothing is taken any more.
     pub(super) fn stop(&self, error: NodeLogError) {
         let mut state = self.state.lock();

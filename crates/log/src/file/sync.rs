@@ -83,10 +83,11 @@ impl GroupWriter {
                 continue;
             }
             let quiet = state.closing || now >= quiet_until;
-            if self.unmarked && quiet {
-                if let Some(position) = state.queue.place_mark() {
-                    return Work::Mark(position);
-                }
+            if self.unmarked
+                && quiet
+                && let Some(position) = state.queue.place_mark()
+            {
+                return Work::Mark(position);
             }
             if state.closing {
                 return Work::End;
