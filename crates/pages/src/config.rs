@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::cache::Cache;
+
 /// The settings of a volume's pages. The first three decide where layers are cut: replicas build equal layers only
 /// with equal values.
 #[derive(Clone, Debug)]
@@ -37,20 +39,27 @@ pub struct NodeMemory {
     index_limit: usize,
     /// How many they take.
     index_bytes: AtomicUsize,
+    /// Blocks and indexes of layers.
+    pub(crate) cache: Cache,
 }
 
 impl NodeMemory {
     /// Limits in bytes: of the indexes over the newest log, and of the cache of layer blocks.
     #[must_use]
     pub fn new(index_limit: usize, cache_limit: usize) -> Arc<NodeMemory> {
-        let _ = cache_limit;
-        Arc::new(NodeMemory { index_limit, index_bytes: AtomicUsize::new(0) })
+        Arc::new(NodeMemory { index_limit, index_bytes: AtomicUsize::new(0), cache: Cache::new(cache_limit) })
     }
 
     /// Bytes of index in use.
     #[must_use]
     pub fn index_bytes(&self) -> usize {
         self.index_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of cached layer blocks and indexes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
     pub(crate) fn is_over_limit(&self) -> bool {

@@ -11,17 +11,26 @@
 //! After a crash, [`VolumePages::open`] finds everything up to [`VolumePages::persisted`]; the caller applies the log
 //! above it again.
 
+mod cache;
 mod chain;
 mod clears;
+mod compaction;
 mod config;
 mod error;
 mod group;
+mod layer;
+mod layer_set;
 mod lineage;
+mod manifest;
 mod memory;
+mod merge;
+mod recovery;
 mod volume;
+mod work;
 
 pub use chain::{Chain, Change};
 pub use config::{NodeMemory, PagesConfig};
 pub use error::{ApplyError, OpenError, ReadError, WorkError};
+pub use layer::{LayerDesc, LayerKind};
 pub use lineage::{VersionSource, Window, read_lineage};
-pub use volume::{PagesUsage, VolumePages};
+pub use volume::{LayersUsage, PagesUsage, VolumePages};

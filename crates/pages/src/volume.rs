@@ -1,6 +1,6 @@
 //! All page segments of one volume on one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,35 +14,54 @@ use zorya_wire::{Record, RecordHeader};
 
 use crate::chain::Chain;
 use crate::config::PagesConfig;
-use crate::error::{ApplyError, OpenError, ReadError, WorkError};
+use crate::error::{ApplyError, OpenError, ReadError};
 use crate::group::Group;
+use crate::layer::{Layer, LayerDesc, LayerKind};
+use crate::layer_set::LayerSet;
 use crate::lineage::{VersionSource, Window, read_lineage, scan_lineage};
+use crate::recovery;
+use crate::work::Worker;
 
 /// The page segments of one volume's log on one node, one per protection group.
 ///
 /// Every method may be called from any thread. Records are applied by one caller at a time; so is background work.
 pub struct VolumePages {
-    dir: PathBuf,
-    volume: VolumeId,
-    log: LogId,
-    config: PagesConfig,
-    groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
-    ingest: Mutex<Ingest>,
+    pub(crate) dir: PathBuf,
+    pub(crate) volume: VolumeId,
+    pub(crate) log: LogId,
+    pub(crate) config: PagesConfig,
+    pub(crate) groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
+    pub(crate) ingest: Mutex<Ingest>,
+    /// Background work; held through its I/O, never by readers or by [`VolumePages::apply`].
+    pub(crate) worker: Mutex<Worker>,
     /// Up to here versions can be read. Follows `ingest`.
     applied: AtomicU64,
-    persisted: AtomicU64,
+    pub(crate) persisted: AtomicU64,
     gc: AtomicU64,
     /// The pages of the logs that this one branched from.
-    parents: RwLock<Vec<Arc<VolumePages>>>,
+    pub(crate) parents: RwLock<Vec<Arc<VolumePages>>>,
 }
 
 /// The state of applying the log.
-struct Ingest {
+pub(crate) struct Ingest {
     /// The end of the interval that is being applied.
     interval_end: Lsn,
     /// The last record of every group.
     tails: BTreeMap<GroupId, Lsn>,
+    /// Closed intervals that are not in layers yet, oldest first.
+    pub(crate) closed: VecDeque<Cut>,
     touches: Vec<Touch>,
+}
+
+/// A closed interval between flush cuts.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut {
+    /// Its end.
+    pub end: Lsn,
+    /// Up to here there is nothing more: the start of the interval that came after it.
+    pub persisted: Lsn,
+    /// The last record of every group at its end.
+    pub tails: Vec<(GroupId, Lsn)>,
 }
 
 /// What a volume's pages take, for status.
@@ -50,6 +69,23 @@ struct Ingest {
 pub struct PagesUsage {
     /// Bytes of the index over the newest log.
     pub memory_bytes: usize,
+    /// Closed intervals that wait to be flushed.
+    pub closed_intervals: usize,
+    /// Delta layers.
+    pub deltas: LayersUsage,
+    /// Image layers.
+    pub images: LayersUsage,
+    /// Layers in which a read or the scrub found damage.
+    pub damaged_layers: u64,
+}
+
+/// What the layers of one kind take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayersUsage {
+    /// How many.
+    pub layers: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
 }
 
 impl VolumePages {
@@ -60,24 +96,35 @@ impl VolumePages {
         log: LogId,
         config: PagesConfig,
     ) -> Result<VolumePages, OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Io {
-            action: "create",
-            path: dir.to_owned(),
-            source,
-        })?;
-        let ingest =
-            Ingest { interval_end: Lsn(config.flush_bytes), tails: BTreeMap::new(), touches: Vec::new() };
+        let manifest = recovery::recover(dir, volume, log)?;
+        let interval_end = interval_end(manifest.persisted.plus(1), config.flush_bytes);
+        let mut layers: BTreeMap<GroupId, Vec<Arc<Layer>>> =
+            manifest.tails.iter().map(|(group, _)| (*group, Vec::new())).collect();
+        for desc in &manifest.layers {
+            let layer = Layer::new(dir, volume, log, desc.clone(), Arc::clone(&config.node));
+            layers.entry(desc.group).or_default().push(Arc::new(layer));
+        }
+        let group =
+            |layers| Arc::new(Group::new(interval_end, LayerSet::new(layers), Arc::clone(&config.node)));
+        let groups = layers.into_iter().map(|(id, layers)| (id, group(layers))).collect();
+        let ingest = Ingest {
+            interval_end,
+            tails: manifest.tails.iter().copied().collect(),
+            closed: VecDeque::new(),
+            touches: Vec::new(),
+        };
         Ok(VolumePages {
             dir: dir.to_owned(),
             volume,
             log,
-            config,
-            groups: RwLock::default(),
+            groups: RwLock::new(groups),
             ingest: Mutex::new(ingest),
-            applied: AtomicU64::new(0),
-            persisted: AtomicU64::new(0),
-            gc: AtomicU64::new(0),
+            applied: AtomicU64::new(manifest.persisted.0),
+            persisted: AtomicU64::new(manifest.persisted.0),
+            gc: AtomicU64::new(manifest.gc.0),
             parents: RwLock::default(),
+            worker: Mutex::new(Worker::new(manifest)),
+            config,
         })
     }
 
@@ -101,7 +148,7 @@ impl VolumePages {
             return Ok(());
         }
         ingest.check_links(header, applied)?;
-        if self.config.node.is_over_limit() && self.has_closed_intervals() {
+        if self.config.node.is_over_limit() && !ingest.closed.is_empty() {
             return Err(ApplyError::Backlog);
         }
         ingest.touches.clear();
@@ -187,24 +234,41 @@ impl VolumePages {
         ingest.tails.iter().filter(|(_, tail)| **tail <= lsn).map(|(group, tail)| (*group, *tail)).collect()
     }
 
-    /// Does one step of the work that is due and says whether there is more.
-    pub fn work(&self) -> Result<bool, WorkError> {
-        Ok(false)
-    }
-
     /// What these pages take.
     #[must_use]
     pub fn usage(&self) -> PagesUsage {
-        PagesUsage { memory_bytes: self.config.node.index_bytes() }
+        let groups: Vec<Arc<Group>> = self.groups.read().values().cloned().collect();
+        let mut usage =
+            PagesUsage { closed_intervals: self.ingest.lock().closed.len(), ..PagesUsage::default() };
+        for group in groups {
+            usage.memory_bytes += group.memory_bytes();
+            for layer in group.layers().iter() {
+                let kind = match layer.desc.kind {
+                    LayerKind::Delta => &mut usage.deltas,
+                    LayerKind::Image => &mut usage.images,
+                };
+                kind.layers += 1;
+                kind.bytes += layer.desc.bytes;
+                usage.damaged_layers += u64::from(layer.is_damaged());
+            }
+        }
+        usage
+    }
+
+    /// Every layer, as the manifest names it, in order of group, kind, LSN and key. Replicas that applied the same log
+    /// have equal ones, but for the files' numbers and which are deleted already.
+    #[must_use]
+    pub fn layers(&self) -> Vec<LayerDesc> {
+        let groups: Vec<Arc<Group>> = self.groups.read().values().cloned().collect();
+        let mut layers: Vec<LayerDesc> =
+            groups.iter().flat_map(|group| group.layers().descs().collect::<Vec<_>>()).collect();
+        layers.sort_by_key(|layer| (layer.group, layer.kind, layer.upto, layer.from, layer.level));
+        layers
     }
 
     /// Deletes every file of these pages, for ever.
     pub fn destroy(self) -> io::Result<()> {
         std::fs::remove_dir_all(&self.dir)
-    }
-
-    fn has_closed_intervals(&self) -> bool {
-        false
     }
 
     /// A read before the first record has no window that could be refused.
@@ -214,7 +278,7 @@ impl VolumePages {
         if before_all && lsn < gc { Err(ReadError::BelowHorizon { gc }) } else { Ok(()) }
     }
 
-    fn group(&self, group: GroupId) -> Option<Arc<Group>> {
+    pub(crate) fn group(&self, group: GroupId) -> Option<Arc<Group>> {
         self.groups.read().get(&group).cloned()
     }
 
@@ -222,7 +286,7 @@ impl VolumePages {
         if let Some(group) = self.group(group) {
             return group;
         }
-        let new = || Arc::new(Group::new(interval_end, Arc::clone(&self.config.node)));
+        let new = || Arc::new(Group::new(interval_end, LayerSet::default(), Arc::clone(&self.config.node)));
         Arc::clone(self.groups.write().entry(group).or_insert_with(new))
     }
 
@@ -231,7 +295,11 @@ impl VolumePages {
         if lsn <= ingest.interval_end {
             return;
         }
+        let closed = ingest.interval_end;
         ingest.interval_end = interval_end(lsn, self.config.flush_bytes);
+        let persisted = Lsn(ingest.interval_end.0 - self.config.flush_bytes);
+        let tails = ingest.tails.iter().map(|(group, tail)| (*group, *tail)).collect();
+        ingest.closed.push_back(Cut { end: closed, persisted, tails });
         for group in self.groups.read().values() {
             group.freeze(ingest.interval_end);
         }
@@ -294,7 +362,7 @@ impl VersionSource for VolumePages {
         }
         self.check_window(window)?;
         let found = match self.group(group) {
-            Some(group) => group.keys(range, limit)?,
+            Some(group) => group.keys(window, range, limit)?,
             None => (Vec::new(), range.1),
         };
         self.check_horizon(window)?;

@@ -9,7 +9,7 @@
 //! out, [`apply_extract`] applies it.
 
 pub mod byte_range;
-mod varint;
+pub mod varint;
 
 use bytes::{Bytes, BytesMut};
 use zorya_types::Key;

@@ -1,5 +1,7 @@
 //! A volume's log written for tests, and the naive model of what it means.
 
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
@@ -41,7 +43,6 @@ impl LogWriter {
         self.prev
     }
 
-    #[allow(dead_code, reason = "not every test file builds its records with a closure")]
     pub fn ops(&mut self, groups: &[GroupId], build: impl FnOnce(&mut Encoder) -> &mut Encoder) -> Lsn {
         let mut encoder = Encoder::new();
         build(&mut encoder);
