@@ -30,6 +30,7 @@ impl Replica {
                 runs.iter().try_for_each(|run| batch::admit(run, &truncation)).map_err(invalid)?;
                 self.store(runs, records, append.urgent, out).map_err(invalid)?;
                 raise(&mut self.hard.told, &append.told);
+                self.bound_torn_tail();
             }
             // It missed the opening, so it cannot know what to delete first: it learns that from its peers, and
             // gets these records from them too.
@@ -44,7 +45,7 @@ impl Replica {
     }
 
     fn refuse_if_ahead(&self, now: Now, runs: &[Run]) -> Result<(), Refusal> {
-        let newest = runs.iter().flat_map(|run| &run.points).map(|point| point.stamp_us).max().unwrap_or(0);
+        let newest = runs.iter().map(Run::newest_stamp_us).max().unwrap_or(0);
         let ahead_us = newest.saturating_sub(now.clock_us);
         if ahead_us > self.config.max_clock_ahead_us {
             return Err(ClockAhead { ahead_us }.into());
@@ -61,6 +62,8 @@ impl Replica {
         out: &mut Vec<Effect>,
     ) -> Result<(), BadBatch> {
         let novel = self.log.novel(runs)?;
+        let newest = novel.iter().map(Run::newest_stamp_us).max().unwrap_or(0);
+        self.hard.stamp_us = self.hard.stamp_us.max(newest);
         let new_bytes: usize = novel.iter().map(|run| run.len() as usize).sum();
         if new_bytes == records.len() && new_bytes > 0 {
             let told = self.hard.told;

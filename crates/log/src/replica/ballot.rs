@@ -60,7 +60,7 @@ impl Replica {
             scl,
             // Batches are stored whole, so SCL is a consistency point.
             consistency_point: scl,
-            stamp_us: self.log.stamp_at(scl).unwrap_or(0).max(self.hard.stamp_us),
+            stamp_us: self.hard.stamp_us,
             truncation: self.hard.truncation.clone(),
             membership: self.config.membership.clone(),
             tail: self.hard.tail,

@@ -48,6 +48,11 @@ impl Run {
         self.points.last().map_or(0, |point| point.end)
     }
 
+    /// The highest stamp in it, microseconds since 1970.
+    pub fn newest_stamp_us(&self) -> u64 {
+        self.points.iter().map(|point| point.stamp_us).max().unwrap_or(0)
+    }
+
     /// Where the batch of that index starts, in bytes from the run's start.
     pub fn batch_start(&self, index: usize) -> u32 {
         if index == 0 { 0 } else { self.points[index - 1].end }

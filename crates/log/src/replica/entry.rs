@@ -51,7 +51,7 @@ pub struct HardState {
     pub told: Told,
     /// How far it vouches for its end.
     pub tail: Tail,
-    /// The highest stamp among the records that it released, microseconds since 1970.
+    /// The highest stamp that it ever stored, microseconds since 1970: the records that have it may be released.
     pub stamp_us: u64,
 }
 

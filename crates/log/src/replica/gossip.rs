@@ -4,9 +4,7 @@
 //! with the most, one fetch at a time. Questions and answers may be lost: a later tick asks again.
 
 use zorya_types::{Epoch, Lsn, Slot, Truncation};
-use zorya_wire::message::log::{
-    Digest, DigestReply, Fetch, LogRequest, LogResponse, Records, ResponseBody, Tail,
-};
+use zorya_wire::message::log::{Digest, DigestReply, Fetch, LogRequest, LogResponse, Records, ResponseBody};
 
 use super::{Effect, Entry, Origin, Replica, raise};
 
@@ -292,19 +290,5 @@ impl Replica {
             return Effect::reply(to, id, body);
         }
         Effect::Serve { to, id, body, pieces }
-    }
-
-    /// A truncation accepted since the start, and everything up to its cut: whatever the tail had lost is back.
-    pub(super) fn vouch_if_repaired(&mut self, out: &mut Vec<Effect>) {
-        let repaired = self.accepted_since_start
-            && self
-                .hard
-                .truncation
-                .as_ref()
-                .is_some_and(|truncation| self.reached.scl >= truncation.own().cut);
-        if self.hard.tail != Tail::Clean && repaired && self.disk.stopped.is_none() {
-            self.hard.tail = Tail::Clean;
-            self.persist(Entry::Vouch { tail: Tail::Clean }, false, out);
-        }
     }
 }

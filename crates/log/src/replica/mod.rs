@@ -21,6 +21,7 @@ mod recover;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod vouch;
 mod waiting;
 
 use zorya_types::{Epoch, Incarnation, LogId, Lsn, Membership, Slot, Truncation, VolumeId};
@@ -126,6 +127,11 @@ pub struct Replica {
     told_on_disk: Told,
     /// Whether `hard.truncation` was accepted since the start: then it repairs a doubtful tail.
     accepted_since_start: bool,
+    /// After a start with a torn tail: the position from which on the log cannot hold what the tail had. `None` until
+    /// the writer was heard.
+    torn_below: Option<Lsn>,
+    /// The start found an end in doubt that the disk does not know of yet.
+    doubt_is_new: bool,
     log: RecordLog,
     reached: Reached,
     disk: Disk,
@@ -143,6 +149,8 @@ impl Replica {
             hard: HardState::default(),
             told_on_disk: Told::default(),
             accepted_since_start: false,
+            torn_below: None,
+            doubt_is_new: false,
             log: RecordLog::default(),
             reached: Reached::default(),
             disk: Disk::default(),
@@ -157,6 +165,7 @@ impl Replica {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
         self.lease.start(now, self.config.lease_ms);
+        self.remember_doubt(&mut out);
         match input {
             Input::Request { from, id, request } => self.request(now, from, id, request, &mut out),
             Input::PeerResponse { peer, response } => self.peer_response(peer, response, &mut out),

@@ -98,14 +98,13 @@ impl RecordLog {
         });
     }
 
-    /// Drops runs that end at or below `upto`; the highest stamp among them, if there were any.
-    pub fn release(&mut self, upto: Lsn) -> Option<u64> {
-        let mut stamp_us = None;
+    /// Drops runs that end at or below `upto`. Whether there were any.
+    pub fn release(&mut self, upto: Lsn) -> bool {
+        let before = self.runs.len();
         while let Some(first) = self.runs.first_entry().filter(|first| first.get().end() <= upto) {
-            let run = first.remove();
-            stamp_us = stamp_us.max(run.points.last().map(|point| point.stamp_us));
+            first.remove();
         }
-        stamp_us
+        self.runs.len() < before
     }
 
     /// The lowest entry that holds a run.
@@ -116,12 +115,6 @@ impl RecordLog {
     /// The end of the last run; 0 without one.
     pub fn highest(&self) -> Lsn {
         self.runs.last_key_value().map_or(Lsn::ZERO, |(_, run)| run.end())
-    }
-
-    /// The stamp of the batch that ends at `at`, if it is here.
-    pub fn stamp_at(&self, at: Lsn) -> Option<u64> {
-        let (_, run) = self.runs.range(..at).next_back()?;
-        run.point_at(at).map(|point| point.stamp_us)
     }
 
     /// Whether the records after `at` can be told: they are here, or nothing is known to come after.

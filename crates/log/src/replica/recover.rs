@@ -53,6 +53,7 @@ impl Replica {
         }
         replica.disk.durable = replica.disk.handed;
         replica.told_on_disk = replica.hard.told;
+        replica.doubt_is_new = tail as u8 > replica.hard.tail as u8;
         replica.hard.tail = worse(replica.hard.tail, tail);
         replica.keep_what_stands(runs)?;
         replica.reached.received = delivered;
@@ -71,6 +72,8 @@ impl Replica {
             Entry::Batch { records, told } => {
                 let stored =
                     batch::parse(&records).map_err(|source| RecoverError::BadEntry { seq, source })?;
+                let newest = stored.iter().map(Run::newest_stamp_us).max().unwrap_or(0);
+                self.hard.stamp_us = self.hard.stamp_us.max(newest);
                 runs.extend(stored.into_iter().map(|run| Run { seq, ..run }));
                 raise(&mut self.hard.told, &told);
             }
@@ -81,7 +84,10 @@ impl Replica {
             }
             Entry::Told { told } => raise(&mut self.hard.told, &told),
             Entry::Vouch { tail } => self.hard.tail = tail,
-            Entry::Snapshot(state) => self.hard = HardState { ..state },
+            Entry::Snapshot(state) => {
+                let stamp_us = self.hard.stamp_us.max(state.stamp_us);
+                self.hard = HardState { stamp_us, ..state };
+            }
         }
         Ok(())
     }

@@ -88,8 +88,9 @@ impl Replica {
     /// Lets go of the log that is in layers on a write quorum and here.
     fn release(&mut self, out: &mut Vec<Effect>) {
         let upto: Lsn = self.hard.told.trim.min(self.reached.persisted).min(self.reached.delivered);
-        let Some(stamp_us) = self.log.release(upto) else { return };
-        self.hard.stamp_us = self.hard.stamp_us.max(stamp_us);
+        if !self.log.release(upto) {
+            return;
+        }
         let below = self.log.lowest_seq().unwrap_or(self.disk.handed + 1);
         if below > self.disk.released {
             self.disk.released = below;
