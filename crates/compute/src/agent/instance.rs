@@ -313,7 +313,7 @@ impl Pair {
         let failed = |source| StartError::File { doing: "write", path: file.clone(), source };
         write_atomically(&file, 0o600, password.as_bytes()).map_err(failed)?;
         chown(&file, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).map_err(failed)?;
-        let data = self.mountpoint().join(database::UNFINISHED);
+        let data = self.mountpoint().join(database::DATA);
         let mut what = Spawn::new(postgres.program("initdb"), self.home.engine_log(&self.name));
         what.arguments = database::initdb_arguments(&data, &file).into_iter().map(OsString::from).collect();
         what.entry = Entry::default().mount_of(mount)?.user(postgres.uid, postgres.gid);

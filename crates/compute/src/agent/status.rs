@@ -18,7 +18,7 @@ use crate::disk::{self, DiskUse, Watermark};
 use crate::home::Home;
 use crate::postgres::{Postgres, SUPERUSER, database};
 use crate::process::pid_by_arguments;
-use crate::region::{ClusterSpec, Desired, NodeSpec, Region, RegionId};
+use crate::region::{ClusterSpec, NodeSpec, Region, RegionId};
 use crate::volumes::Volumes;
 
 /// How long a node may take to answer when no agent knows its state.

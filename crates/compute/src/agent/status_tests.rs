@@ -4,7 +4,7 @@ use zorya_types::VolumeId;
 
 use super::*;
 use crate::layout::Layout;
-use crate::region::{ComputeSpec, Engine, Phase};
+use crate::region::{ComputeSpec, Desired, Engine, Phase};
 use crate::volumes::{NodeReport, SegmentReport};
 
 const VOLUME: VolumeId = VolumeId(9);

@@ -1,7 +1,7 @@
 //! The data directory in a volume: making it, judging it.
 //!
-//! `initdb` works in `pgdata.new`, which becomes `pgdata` by one rename when everything is in place. Whoever finds
-//! `pgdata` finds a whole database; whoever finds only `pgdata.new` starts over.
+//! `initdb` works in `pgdata` itself, since the volume knows relations by their path. A file beside it is written last,
+//! when everything is in place: whoever finds it finds a whole database, whoever finds only `pgdata` starts over.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,16 +12,17 @@ use super::{MAJOR, SUPERUSER};
 
 /// The data directory's name within the volume.
 pub const DATA: &str = "pgdata";
-/// Its name while it is made.
-pub const UNFINISHED: &str = "pgdata.new";
+/// Written when the database is whole; holds [`MARK`].
+const MARKER: &str = "database";
+const MARK: &str = "postgresql 15\n";
 
 /// A data directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// It was made by another major version.
     #[error(
-        "the data directory was made by PostgreSQL {found}, the engine is {MAJOR}: dump it with PostgreSQL {found} and \
-         restore it into a new cluster"
+        "the data directory was made by {found}, the engine is postgresql {MAJOR}: dump it with {found} and restore it \
+         into a new cluster"
     )]
     OtherVersion {
         /// Its version.
@@ -46,45 +47,53 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Databas
 
 /// Whether the volume whose root is at `root` holds a database of this version. Blocks on the volume.
 pub fn exists(root: &Path) -> Result<bool, DatabaseError> {
+    let marker = root.join(MARKER);
+    match fs::read_to_string(&marker) {
+        Ok(text) if text == MARK => {}
+        // A crash may have left the file without its content.
+        Ok(text) if text.is_empty() => return Ok(false),
+        Ok(text) => return Err(DatabaseError::OtherVersion { found: text.trim().to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed("read", &marker)(error)),
+    }
     let path = root.join(DATA).join("PG_VERSION");
     match fs::read_to_string(&path) {
         Ok(found) if found.trim() == MAJOR => Ok(true),
-        Ok(found) => Err(DatabaseError::OtherVersion { found: found.trim().to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(found) => Err(DatabaseError::OtherVersion { found: format!("postgresql {}", found.trim()) }),
         Err(error) => Err(failed("read", &path)(error)),
     }
 }
 
 /// Removes what an interrupted `initdb` left. Blocks on the volume.
 pub fn clear(root: &Path) -> Result<(), DatabaseError> {
-    let path = root.join(UNFINISHED);
+    let path = root.join(DATA);
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
         _ => Ok(()),
     }
 }
 
-/// Finishes what `initdb` made: configuration, its final name, and everything durable. Blocks on the volume.
+/// Finishes what `initdb` made: configuration, the marker, and everything durable. Blocks on the volume.
 pub fn finish(root: &Path) -> Result<(), DatabaseError> {
-    let unfinished = root.join(UNFINISHED);
-    let configuration = unfinished.join("postgresql.conf");
+    let configuration = root.join(DATA).join("postgresql.conf");
     OpenOptions::new()
         .append(true)
         .open(&configuration)
         .and_then(|mut file| file.write_all(defaults_file().as_bytes()))
         .map_err(failed("write", &configuration))?;
-    let hba = unfinished.join("pg_hba.conf");
+    let hba = root.join(DATA).join("pg_hba.conf");
     OpenOptions::new()
         .write(true)
         .truncate(true)
         .open(&hba)
         .and_then(|mut file| file.write_all(hba_file().as_bytes()))
         .map_err(failed("write", &hba))?;
-    let data = root.join(DATA);
-    fs::rename(&unfinished, &data).map_err(failed("rename", &unfinished))?;
-    // One sync of anything makes all earlier writes of the mount durable: a volume has one order.
-    let version = data.join("PG_VERSION");
-    fs::File::open(&version).and_then(|file| file.sync_all()).map_err(failed("sync", &version))
+    // Writes reach the volume in order, so the marker is never there before what it vouches for; and one sync of
+    // anything makes all of them durable.
+    let marker = root.join(MARKER);
+    fs::File::create(&marker)
+        .and_then(|mut file| file.write_all(MARK.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(failed("write", &marker))
 }
 
 /// `initdb`'s arguments. `data` and `password_file` are paths as the engine's user sees them.
@@ -119,39 +128,45 @@ pub fn generate_password() -> String {
 mod tests {
     use super::*;
 
+    fn initdb_in(root: &Path) {
+        fs::create_dir(root.join(DATA)).unwrap();
+        for file in ["PG_VERSION", "postgresql.conf", "pg_hba.conf"] {
+            fs::write(root.join(DATA).join(file), "15\n").unwrap();
+        }
+    }
+
     #[test]
     fn a_database_is_there_whole_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
-        let unfinished = root.path().join(UNFINISHED);
-        fs::create_dir(&unfinished).unwrap();
-        fs::write(unfinished.join("PG_VERSION"), "15\n").unwrap();
-        assert!(!exists(root.path()).unwrap(), "initdb did not finish");
+        initdb_in(root.path());
+        assert!(!exists(root.path()).unwrap(), "initdb may not have finished");
         clear(root.path()).unwrap();
         clear(root.path()).unwrap();
 
-        fs::create_dir(&unfinished).unwrap();
-        for file in ["PG_VERSION", "postgresql.conf", "pg_hba.conf"] {
-            fs::write(unfinished.join(file), "15\n").unwrap();
-        }
+        initdb_in(root.path());
         finish(root.path()).unwrap();
         assert!(exists(root.path()).unwrap());
-        assert!(!unfinished.exists());
         let hba = fs::read_to_string(root.path().join("pgdata/pg_hba.conf")).unwrap();
         assert!(!hba.contains("trust") && hba.contains("scram-sha-256"));
         let configuration = fs::read_to_string(root.path().join("pgdata/postgresql.conf")).unwrap();
         assert!(configuration.starts_with("15\n") && configuration.contains("checkpoint_timeout = '30s'"));
+        fs::write(root.path().join(MARKER), "").unwrap();
+        assert!(!exists(root.path()).unwrap(), "the marker was not finished");
     }
 
     #[test]
     fn another_versions_data_directory_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join(DATA)).unwrap();
+        initdb_in(root.path());
+        finish(root.path()).unwrap();
         fs::write(root.path().join("pgdata/PG_VERSION"), "14\n").unwrap();
         let message = exists(root.path()).unwrap_err().to_string();
         assert!(
-            message.contains("PostgreSQL 14") && message.contains("restore it into a new cluster"),
+            message.contains("postgresql 14") && message.contains("restore it into a new cluster"),
             "{message}"
         );
+        fs::write(root.path().join(MARKER), "mariadb 10\n").unwrap();
+        assert!(exists(root.path()).unwrap_err().to_string().contains("mariadb 10"));
     }
 
     #[test]
