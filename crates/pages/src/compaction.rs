@@ -87,7 +87,7 @@ impl VolumePages {
         Ok(tasks)
     }
 
-    /// A new image is worth writing when the deltas since the last are half its size, when merged layers have piled up,
+    /// A new image is worth writing when the deltas since the last are as large as it, when merged layers have piled up,
     /// or when it is small. A branch has no images: its values are not complete without its parent's.
     fn deserves_image(&self, layers: &LayerSet, cut: Lsn, range: &Range) -> Result<bool, ReadError> {
         if !self.parents.read().is_empty() {
@@ -103,7 +103,7 @@ impl VolumePages {
             }
         }
         let is_small = image_bytes < self.config.layer_bytes / 8;
-        Ok(is_small || delta_bytes * 2 >= image_bytes || merged >= self.config.max_deltas)
+        Ok(is_small || delta_bytes >= image_bytes || merged >= self.config.max_deltas)
     }
 }
 

@@ -91,7 +91,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = support::scratch();
         let pages = open(dir.path());
         World { dir, pages, log: LogWriter::default(), model: Model::default(), gc: Lsn::ZERO }
     }

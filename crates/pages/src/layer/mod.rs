@@ -103,3 +103,6 @@ fn file_name(log: LogId, group: GroupId, kind: LayerKind, after: Lsn, upto: Lsn,
         upto = upto.0
     )
 }
+
+#[cfg(test)]
+mod tests;

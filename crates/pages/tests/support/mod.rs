@@ -85,3 +85,9 @@ fn write(state: &mut BTreeMap<Key, Bytes>, file: FileKey, offset: u64, data: &[u
     }
     state.extend(blocks.into_iter().map(|(key, value)| (key, Bytes::from(value))));
 }
+
+/// A directory for one test: in memory where the system offers that, since these tests sync thousands of times and no
+/// power fails here.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
