@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use zorya_wire::handshake::RegionKey;
 
 use crate::process::{Role, Watched};
 use crate::stop::{self, ChildError, Interrupt};
@@ -27,6 +28,9 @@ pub enum RegionError {
     /// Its status lacks something.
     #[error("`zorya status --output json` has no {0}: the region is not up")]
     Missing(&'static str),
+    /// Its key cannot be read.
+    #[error(transparent)]
+    Key(#[from] zorya_compute::key::KeyError),
     /// Its endpoint is not understood.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
@@ -44,6 +48,10 @@ pub struct Region {
     home: PathBuf,
     endpoint: Endpoint,
     watched: Vec<Watched>,
+    /// The nodes' names and addresses.
+    nodes: Vec<(String, String)>,
+    /// `None` until the region has one.
+    key: Option<RegionKey>,
 }
 
 impl Region {
@@ -59,6 +67,8 @@ impl Region {
             home: home.to_owned(),
             endpoint: Endpoint { host: String::new(), port: 0, user: String::new(), password: None },
             watched: Vec::new(),
+            nodes: Vec::new(),
+            key: None,
         };
         region.command("zorya up", &["up", "--detach", "--no-cluster"], UP_LIMIT, interrupt)?;
         let settings: Vec<String> =
@@ -69,6 +79,8 @@ impl Region {
         let status = region.status(interrupt)?;
         region.endpoint = endpoint(&status)?;
         region.watched = watched(&status)?;
+        region.nodes = node_addresses(&status);
+        region.key = Some(zorya_compute::key::read(&home.join("region.key"))?);
         Ok(region)
     }
 
@@ -114,7 +126,16 @@ impl Server for Region {
     }
 
     fn node_syncs(&self) -> Vec<(String, u64)> {
-        self.status(&Interrupt::default()).map(|status| node_syncs(&status)).unwrap_or_default()
+        let Some(key) = &self.key else { return Vec::new() };
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            return Vec::new();
+        };
+        let ask = |(name, address): &(String, String)| {
+            let asked = zorya_storage::client::node_status(address, key);
+            let answer = runtime.block_on(async { tokio::time::timeout(STATUS_LIMIT, asked).await });
+            Some((name.clone(), syncs(&answer.ok()?.ok()?)?))
+        };
+        self.nodes.iter().filter_map(ask).collect()
     }
 }
 
@@ -158,13 +179,16 @@ fn pid(value: &Value, what: &'static str) -> Result<u32, RegionError> {
     value.as_u64().and_then(|pid| u32::try_from(pid).ok()).ok_or(RegionError::Missing(what))
 }
 
-/// Each node's count of log syncs.
-fn node_syncs(status: &Value) -> Vec<(String, u64)> {
+fn node_addresses(status: &Value) -> Vec<(String, String)> {
     let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    nodes
-        .iter()
-        .filter_map(|node| Some((node["id"].as_str()?.to_owned(), node["log"]["syncs"].as_u64()?)))
-        .collect()
+    let address =
+        |node: &Value| Some((node["id"].as_str()?.to_owned(), node["address"].as_str()?.to_owned()));
+    nodes.iter().filter_map(address).collect()
+}
+
+/// How many syncs of its log a node tells of.
+fn syncs(node_status: &str) -> Option<u64> {
+    serde_json::from_str::<Value>(node_status).ok()?["log"]["syncs"].as_u64()
 }
 
 #[cfg(test)]
@@ -176,7 +200,7 @@ mod tests {
     fn status() -> Value {
         json!({
             "agent": {"pid": 5},
-            "nodes": [{"id": "az1-a", "zone": "az1", "pid": 7, "state": "serving", "log": {"syncs": 12}}],
+            "nodes": [{"id": "az1-a", "zone": "az1", "pid": 7, "state": "serving", "address": "127.0.0.1:7101"}],
             "clusters": [{
                 "id": "bench", "engine": "postgres", "state": "available",
                 "endpoint": "postgresql://postgres:p@127.0.0.1:5433/postgres",
@@ -190,7 +214,14 @@ mod tests {
         let pids: Vec<(Role, u32)> = watched(&status()).unwrap().iter().map(|w| (w.role, w.pid)).collect();
         assert_eq!(pids, [(Role::Engine, 8), (Role::Mount, 9), (Role::Agent, 5), (Role::Node, 7)]);
         assert_eq!(endpoint(&status()).unwrap().port, 5433);
-        assert_eq!(node_syncs(&status()), [("az1-a".to_owned(), 12)]);
+        assert_eq!(node_addresses(&status()), [("az1-a".to_owned(), "127.0.0.1:7101".to_owned())]);
+    }
+
+    #[test]
+    fn a_nodes_syncs_are_read() {
+        assert_eq!(syncs(r#"{"node": "az1-a", "log": {"syncs": 12}}"#), Some(12));
+        assert_eq!(syncs("{}"), None);
+        assert_eq!(syncs("no JSON"), None);
     }
 
     #[test]
@@ -199,6 +230,6 @@ mod tests {
         half["clusters"][0]["instances"][0]["mount_pid"] = Value::Null;
         assert!(watched(&half).unwrap_err().to_string().contains("mount pid"));
         assert!(endpoint(&json!({"clusters": []})).is_err());
-        assert!(node_syncs(&json!({})).is_empty());
+        assert!(node_addresses(&json!({})).is_empty());
     }
 }
