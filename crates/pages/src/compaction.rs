@@ -46,9 +46,14 @@ pub(crate) struct Compaction {
 }
 
 impl VolumePages {
+    /// Bytes of LSN between compaction cuts.
+    pub(crate) fn compaction_every(&self) -> u64 {
+        self.config.flush_bytes * self.config.max_deltas.max(1) as u64
+    }
+
     /// The oldest compaction that is due, if any.
     pub(crate) fn plan_compaction(&self) -> Result<Option<Compaction>, ReadError> {
-        let every = self.config.flush_bytes * self.config.max_deltas.max(1) as u64;
+        let every = self.compaction_every();
         let groups: Vec<_> = self.groups.read().iter().map(|(id, group)| (*id, group.layers())).collect();
         for (group, layers) in groups {
             let Some(oldest) = layers.oldest_flushed() else { continue };

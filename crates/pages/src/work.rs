@@ -25,13 +25,22 @@ pub(crate) struct Worker {
     next_file: u64,
     /// The compaction under way. After a restart it starts again.
     compaction: Option<Compaction>,
+    /// The manifest's generation and the number of compaction cuts below the horizon when unused layers were last looked
+    /// for: there are no new ones until one of the two changes.
+    looked_for_unused: (u64, u64),
     /// The layer and block that the scrub looks at next.
     scrub: (u64, usize),
 }
 
 impl Worker {
     pub(crate) fn new(manifest: Manifest) -> Worker {
-        Worker { next_file: manifest.next_file, manifest, compaction: None, scrub: (0, 0) }
+        Worker {
+            next_file: manifest.next_file,
+            manifest,
+            compaction: None,
+            looked_for_unused: (0, 0),
+            scrub: (0, 0),
+        }
     }
 }
 
@@ -116,6 +125,10 @@ impl VolumePages {
     /// Deletes the layers that no reader at or above the horizon uses.
     fn delete_unused(&self, worker: &mut Worker) -> Result<bool, WorkError> {
         let gc = self.gc();
+        let state = (worker.manifest.generation, gc.0 / self.compaction_every());
+        if worker.looked_for_unused == state {
+            return Ok(false);
+        }
         let mut doomed = Vec::new();
         let mut changed = Vec::new();
         for (id, group) in self.all_groups() {
@@ -128,6 +141,7 @@ impl VolumePages {
             }
         }
         if doomed.is_empty() {
+            worker.looked_for_unused = state;
             return Ok(false);
         }
         let manifest = self.next_manifest(worker, &changed);

@@ -178,8 +178,8 @@ impl Layer {
     /// A block's content from the file, checked.
     pub(super) fn read_block(&self, index: &LayerIndex, number: usize) -> Result<Bytes, ReadError> {
         let BlockRef { at, len, crc, .. } = index.blocks[number];
-        let content = self.section(&index.file, Section { at, len })?;
-        if crc32c::crc32c(&content) != crc {
+        let (stored, content) = self.checked(&index.file, Section { at, len })?;
+        if stored != crc {
             return Err(self.damaged("a block is not the one of the index"));
         }
         Ok(content)
@@ -189,6 +189,11 @@ impl Layer {
         if section.len == 0 {
             return Ok(Bytes::new());
         }
+        self.checked(file, section).map(|(_, content)| content)
+    }
+
+    /// A section's checksum, which is that of its content, and its content.
+    fn checked(&self, file: &File, section: Section) -> Result<(u32, Bytes), ReadError> {
         let end = section.at.checked_add(SECTION_HEAD_LEN as u64 + u64::from(section.len));
         if end.is_none_or(|end| end > self.desc.bytes) {
             return Err(self.damaged("a section lies outside the file"));
@@ -196,12 +201,11 @@ impl Layer {
         let mut bytes = vec![0; SECTION_HEAD_LEN + section.len as usize];
         self.read_exact(file, &mut bytes, section.at)?;
         let (head, content) = bytes.split_at(SECTION_HEAD_LEN);
-        let sound =
-            head[..4] == section.len.to_le_bytes() && head[4..] == crc32c::crc32c(content).to_le_bytes();
-        if !sound {
+        let crc = crc32c::crc32c(content);
+        if head[..4] != section.len.to_le_bytes() || head[4..] != crc.to_le_bytes() {
             return Err(self.damaged("a checksum differs"));
         }
-        Ok(Bytes::from(bytes).slice(SECTION_HEAD_LEN..))
+        Ok((crc, Bytes::from(bytes).slice(SECTION_HEAD_LEN..)))
     }
 
     /// Every entry at or above `from`.
