@@ -118,6 +118,13 @@ impl Ledger {
         self.head
     }
 
+    /// The newest durable record that was written before an epoch.
+    #[must_use]
+    pub fn newest_before(&self, epoch: Epoch) -> Lsn {
+        let is_older = |lsn: &&Lsn| self.placed.get(lsn).is_some_and(|placed| placed.epoch < epoch);
+        self.chain.iter().rev().find(is_older).copied().unwrap_or_default()
+    }
+
     /// How many records are durable.
     #[must_use]
     pub fn durable_records(&self) -> usize {

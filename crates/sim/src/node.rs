@@ -91,6 +91,8 @@ impl Simulation {
         };
         node.pages.applied = node.pages.persisted;
         node.pages.stamp_us = 0;
+        // What is still there was read again and is in use until it is released again.
+        node.released = 0;
         let tail = std::mem::replace(&mut node.tail, Tail::Clean);
         let recovered = Replica::recover(config, entries, tail, node.pages.persisted);
         on_disk.iter().for_each(|records| self.ledger.synced(slot, records));

@@ -9,16 +9,17 @@ use crate::world::Simulation;
 const NAME: &str = "acknowledged records survive";
 
 impl Simulation {
-    /// A writer starts from a cut: that must continue the one durable chain.
+    /// A writer starts from a cut: that must be on the one durable chain, above all of older epochs. (A newer writer may
+    /// have gone on already: then this one is fenced as soon as it is heard.)
     pub(crate) fn check_opened(
         &mut self,
         index: usize,
         opened: &Opened,
         reaped: bool,
     ) -> Result<(), Violation> {
-        let head = self.ledger.head();
-        if opened.cut < head {
-            let what = format!("epoch {} cuts at {}, {head} was durable", opened.epoch, opened.cut);
+        let before = self.ledger.newest_before(opened.epoch);
+        if opened.cut < before {
+            let what = format!("epoch {} cuts at {}, {before} was durable", opened.epoch, opened.cut);
             return Err(Violation { invariant: NAME, what });
         }
         let chained = self.ledger.durable(opened.cut).map(|_| ());
