@@ -1,0 +1,109 @@
+//! A few rounds on real processes, and planted bugs that rounds must catch.
+//!
+//! Needs root, FUSE, loop devices and the release binary (`ZORYA_BIN`, or `target/release/zorya` of the workspace); the
+//! planted bugs need a binary with the feature `planted-bugs` (`ZORYA_PLANTED_BIN`). What is missing is printed, and the
+//! test passes without having tested anything.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The binary, or why nothing can be tested.
+fn binary(variable: &str, default: Option<&str>) -> Result<PathBuf, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("needs root".to_owned());
+    }
+    for needed in ["/dev/fuse", "/dev/loop-control"] {
+        if !Path::new(needed).exists() {
+            return Err(format!("needs {needed}"));
+        }
+    }
+    let named = std::env::var_os(variable).map(PathBuf::from).or(default.map(|path| workspace().join(path)));
+    let path = named.ok_or_else(|| format!("needs {variable}"))?;
+    path.canonicalize().map_err(|error| format!("there is no binary {}: {error}", path.display()))
+}
+
+struct Played {
+    code: Option<i32>,
+    summary: Value,
+    said: String,
+}
+
+fn play(zorya: &Path, arguments: &[&str]) -> Played {
+    let work = tempfile::Builder::new().prefix("zorya-chaos-").tempdir_in("/var/tmp").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_zorya-chaos"))
+        .arg("--zorya")
+        .arg(zorya)
+        .arg("--work")
+        .arg(work.path().join("w"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let summary = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    Played { code: output.status.code(), summary, said: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+fn holds(fault: &str, seed: &str) {
+    let zorya = match binary("ZORYA_BIN", Some("target/release/zorya")) {
+        Ok(zorya) => zorya,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let played = play(&zorya, &["--rounds", "1", "--fault", fault, "--seed", seed]);
+    assert_eq!(played.code, Some(0), "{}\n{:#}", played.said, played.summary);
+    assert_eq!(played.summary["counted"], 1, "{:#}", played.summary);
+}
+
+/// A bug is caught when a promise is broken in one of a few rounds.
+fn is_caught(bug: &str, fault: &str) {
+    let zorya = match binary("ZORYA_PLANTED_BIN", None) {
+        Ok(zorya) => zorya,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let played =
+        play(&zorya, &["--plant", bug, "--rounds", "3", "--until-broken", "--fault", fault, "--seed", "1"]);
+    assert_eq!(
+        played.code,
+        Some(1),
+        "{bug} was not caught by {fault}: {}\n{:#}",
+        played.said,
+        played.summary
+    );
+    let broken = played.summary["rounds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|round| round["broken"].as_array().unwrap());
+    let lost =
+        broken.filter_map(Value::as_str).any(|what| what.starts_with("lost") || what.contains("status"));
+    assert!(lost, "{bug} was caught, but not by what it loses: {:#}", played.summary);
+}
+
+#[test]
+fn a_power_cut_of_everything_loses_nothing_acknowledged() {
+    holds("power-cut-all-and-kill-writer", "1");
+}
+
+#[test]
+fn a_killed_writer_loses_nothing_acknowledged() {
+    holds("kill-writer", "2");
+}
+
+#[test]
+fn a_lost_zone_loses_nothing_acknowledged() {
+    holds("freeze-zone", "3");
+}
+
+#[test]
+fn replicas_that_do_not_sync_are_caught_by_a_power_cut_of_all() {
+    is_caught("no-fdatasync", "power-cut-all-and-kill-writer");
+}
+
+#[test]
+fn a_sync_that_is_answered_early_is_caught_when_an_isolated_writer_dies() {
+    is_caught("fsync-answered-early", "isolate-and-kill-writer");
+}
