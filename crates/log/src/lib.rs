@@ -7,6 +7,8 @@
 pub mod file;
 pub mod opening;
 pub mod replica;
+#[cfg(test)]
+mod testkit;
 pub mod writer;
 
 /// The time as a driver sees it.

@@ -31,6 +31,7 @@ const CONVERGE_US: u64 = 20_000_000;
 
 /// Something that happens at a time.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "most events are messages")]
 pub(crate) enum Event {
     Arrival(Message),
     NodeTick { slot: Slot, boot: u64 },

@@ -106,7 +106,7 @@ impl Replica {
             return Err(CutsDurable { cut: own.cut, durable: floor });
         }
         if !is_planted(PlantedBug::TruncationNotPersisted) {
-            self.persist(Entry::Accept { truncation: truncation.clone() }, true, out);
+            self.disk.accepted = self.persist(Entry::Accept { truncation: truncation.clone() }, true, out);
         }
         self.hard.promised = self.hard.promised.max(own.epoch);
         self.log.cut(&truncation);
@@ -115,6 +115,7 @@ impl Replica {
         // What the pages have is below every cut, so the walk along the links starts there.
         self.reached.received = self.reached.delivered;
         self.reached.scl = self.reached.delivered;
+        self.advance();
         self.gossip.start_epoch(own.cut);
         self.refuse_outdated(out);
         Ok(())

@@ -112,6 +112,8 @@ struct Disk {
     handed: Seq,
     /// The last entry confirmed.
     durable: Seq,
+    /// The entry that holds the newest accepted truncation; 0 if that was there at the start.
+    accepted: Seq,
     /// Batches below it are released.
     released: Seq,
     /// Why nothing can be written, if so.

@@ -64,12 +64,14 @@ impl Replica {
         }
     }
 
-    /// The epoch that it may acknowledge in: promised, and its truncation accepted. 0 (no writer's) if there is none,
-    /// or if the replica is damaged: it may have lost a promise, too, and speaks again in an epoch that it accepts
-    /// after the damage.
+    /// The epoch that it may acknowledge in: promised, and its truncation accepted and on disk. 0 (no writer's) if there
+    /// is none, or if the replica is damaged: it may have lost a promise, too, and speaks again in an epoch that it
+    /// accepts after the damage.
     fn speaking_epoch(&self) -> Epoch {
         let accepted = self.accepted_epoch();
-        if accepted == self.hard.promised && self.hard.tail != Tail::Damaged { accepted } else { Epoch(0) }
+        let on_disk = self.disk.accepted <= self.disk.durable;
+        let may = on_disk && accepted == self.hard.promised && self.hard.tail != Tail::Damaged;
+        if may { accepted } else { Epoch(0) }
     }
 
     fn deliver(&mut self, out: &mut Vec<Effect>) {
