@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::Cache;
 
-/// The settings of a volume's pages. The first three decide where layers are cut: replicas build equal layers only
+/// The settings of a volume's pages. All but the last decide where layers are cut: replicas build equal layers only
 /// with equal values.
 #[derive(Clone, Debug)]
 pub struct PagesConfig {
     /// A flush cut every so many bytes of LSN.
     pub flush_bytes: u64,
-    /// A compaction cut every so many flush cuts; also how many merged delta layers a key range may collect before it
+    /// Also a flush cut between records whose stamps lie in different periods of so many microseconds.
+    pub flush_us: u64,
+    /// A compaction cut every so many times `flush_bytes`; also how many merged delta layers a key range may collect before it
     /// gets a new image.
     pub max_deltas: usize,
     /// About how large an image layer or a merged delta layer becomes, in bytes.
@@ -21,10 +23,11 @@ pub struct PagesConfig {
 }
 
 impl Default for PagesConfig {
-    /// Cuts of 16 MiB, compaction every 8 of them, layers of 32 MiB, 64 MiB of index and 16 MiB of cache.
+    /// Cuts of 16 MiB or 5 minutes, compaction every 128 MiB, layers of 32 MiB, 64 MiB of index and 16 MiB of cache.
     fn default() -> PagesConfig {
         PagesConfig {
             flush_bytes: 16 << 20,
+            flush_us: 300_000_000,
             max_deltas: 8,
             layer_bytes: 32 << 20,
             node: NodeMemory::new(64 << 20, 16 << 20),

@@ -31,9 +31,9 @@ struct State {
 }
 
 impl Group {
-    /// A group with these layers whose next interval ends at `to`.
-    pub(crate) fn new(to: Lsn, layers: LayerSet, node: Arc<NodeMemory>) -> Group {
-        let active = MemTable::new(to, Arc::clone(&node));
+    /// A group with these layers.
+    pub(crate) fn new(layers: LayerSet, node: Arc<NodeMemory>) -> Group {
+        let active = MemTable::new(Arc::clone(&node));
         let state = State { active, frozen: Vec::new(), layers: Arc::new(layers) };
         Group { state: RwLock::new(state), node }
     }
@@ -45,14 +45,18 @@ impl Group {
 
     /// The closed interval that ends at `end`, if it touched this group.
     pub(crate) fn frozen(&self, end: Lsn) -> Option<Arc<MemTable>> {
-        self.state.read().frozen.iter().find(|table| table.to() == end).cloned()
+        self.state.read().frozen.iter().find(|table| table.interval().1 == end).cloned()
     }
 
     /// Puts other layers in place; the intervals up to `flushed` are in them.
     pub(crate) fn install(&self, layers: LayerSet, flushed: Lsn) {
         let mut state = self.state.write();
-        state.layers = Arc::new(layers);
-        state.frozen.retain(|table| table.to() > flushed);
+        let before = std::mem::replace(&mut state.layers, Arc::new(layers));
+        let (done, kept) = state.frozen.drain(..).partition(|table| table.interval().1 <= flushed);
+        state.frozen = kept;
+        // An index of many entries takes milliseconds to free: not while readers wait.
+        drop(state);
+        drop::<(Vec<_>, _)>((done, before));
     }
 
     /// Bytes of the index over the newest log.
@@ -71,11 +75,13 @@ impl Group {
         self.state.write().active.add(lsn, codec, payload, touches);
     }
 
-    /// Closes the interval; the next one ends at `to`.
-    pub(crate) fn freeze(&self, to: Lsn) {
+    /// Closes the interval that is being applied as `(after, to]`.
+    pub(crate) fn freeze(&self, after: Lsn, to: Lsn) {
         let mut state = self.state.write();
-        let closed = std::mem::replace(&mut state.active, MemTable::new(to, Arc::clone(&self.node)));
-        if !closed.is_empty() {
+        if !state.active.is_empty() {
+            let next = MemTable::new(Arc::clone(&self.node));
+            let mut closed = std::mem::replace(&mut state.active, next);
+            closed.close(after, to);
             state.frozen.push(Arc::new(closed));
         }
     }

@@ -208,3 +208,84 @@ impl Delta {
         in_time && desc.upto > after && desc.after < upto
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zorya_types::{GroupId, LogId, VolumeId};
+
+    use super::*;
+    use crate::config::NodeMemory;
+
+    /// Layers are only looked at from outside here: there are no files.
+    fn layer(
+        kind: LayerKind,
+        level: u8,
+        (after, upto): (u64, u64),
+        (from, to): (u64, u64),
+        file: u64,
+    ) -> Arc<Layer> {
+        let key = |lo| Key { hi: 0, lo };
+        let desc = LayerDesc {
+            file,
+            kind,
+            level,
+            group: GroupId(0),
+            after: Lsn(after),
+            upto: Lsn(upto),
+            from: key(from),
+            to: key(to),
+            superseded: None,
+            entries: 0,
+            bytes: 0,
+            hash: [0; 32],
+        };
+        Arc::new(Layer::new(std::path::Path::new(""), VolumeId(1), LogId(1), desc, NodeMemory::new(0, 0)))
+    }
+
+    /// Three intervals of ten; the first two were compacted at 20 into an image of keys 0..50 and merged deltas of the rest.
+    fn compacted() -> LayerSet {
+        let flushed =
+            |number: u64| layer(LayerKind::Delta, 0, (number * 10 - 10, number * 10), (0, 99), number);
+        let mut set = LayerSet::new([flushed(1), flushed(2), flushed(3)]);
+        set.supersede_upto(Lsn(20));
+        set.with([
+            layer(LayerKind::Image, 1, (20, 20), (0, 50), 4),
+            layer(LayerKind::Delta, 1, (0, 20), (50, 99), 5),
+        ])
+    }
+
+    fn files<'a>(layers: impl IntoIterator<Item = &'a Arc<Layer>>) -> Vec<u64> {
+        layers.into_iter().map(|layer| layer.desc.file).collect()
+    }
+
+    #[test]
+    fn a_reader_uses_every_interval_exactly_once() {
+        let set = compacted();
+        for (lsn, expected) in
+            [(10, vec![1]), (15, vec![2, 1]), (19, vec![2, 1]), (20, vec![5]), (25, vec![3, 5])]
+        {
+            assert_eq!(files(set.deltas_at(Lsn(lsn))), expected, "at {lsn}");
+        }
+        assert_eq!(files(&set.images_at(Lsn(19))), []);
+        assert_eq!(files(&set.images_at(Lsn(20))), [4]);
+        assert_eq!(set.oldest_flushed(), Some(Lsn(30)));
+    }
+
+    #[test]
+    fn a_layer_is_unused_once_the_horizon_has_passed_what_replaces_it() {
+        let set = compacted();
+        assert_eq!(files(&set.unused(Lsn(19))), []);
+        assert_eq!(files(&set.unused(Lsn(20))), [2, 1]);
+        let newer = |from, to, file| layer(LayerKind::Image, 1, (30, 30), (from, to), file);
+        let half = set.with([newer(0, 60, 6)]);
+        assert_eq!(files(&half.unused(Lsn(30))), [2, 1, 4]);
+        let gap = half.with([newer(70, 99, 7)]);
+        assert_eq!(files(&gap.unused(Lsn(30))), [2, 1, 4]);
+        let whole = gap.with([newer(60, 70, 8)]);
+        let mut unused = files(&whole.unused(Lsn(30)));
+        unused.sort_unstable();
+        assert_eq!(unused, [1, 2, 3, 4, 5]);
+        assert_eq!(files(&whole.unused(Lsn(29))), [2, 1]);
+        assert_eq!(files(whole.without(&unused).iter()), [6, 7, 8]);
+    }
+}

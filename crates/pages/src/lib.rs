@@ -32,5 +32,5 @@ pub use chain::{Chain, Change};
 pub use config::{NodeMemory, PagesConfig};
 pub use error::{ApplyError, OpenError, ReadError, WorkError};
 pub use layer::{LayerDesc, LayerKind};
-pub use lineage::{VersionSource, Window, read_lineage};
+pub use lineage::{Scanned, VersionSource, Window, read_lineage};
 pub use volume::{LayersUsage, PagesUsage, VolumePages};

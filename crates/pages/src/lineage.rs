@@ -52,6 +52,9 @@ pub fn read_lineage(
     Ok(chain.resolve(key)?)
 }
 
+/// Keys with their values in order, and the key to go on from if there may be more.
+pub type Scanned = (Vec<(Key, Bytes)>, Option<Key>);
+
 /// The next keys of `range` and their values as a reader at `lsn` sees them, and where to go on if that was not all.
 /// Stops after `max_bytes` of keys and values, but gives at least one if there is one.
 pub(crate) fn scan_lineage(
@@ -61,7 +64,7 @@ pub(crate) fn scan_lineage(
     group: GroupId,
     (from, to): (Key, Key),
     max_bytes: usize,
-) -> Result<(Vec<(Key, Bytes)>, Option<Key>), ReadError> {
+) -> Result<Scanned, ReadError> {
     const KEYS_AT_ONCE: usize = 4096;
     let (mut found, mut bytes, mut next) = (Vec::new(), 0, from);
     while next < to {

@@ -30,20 +30,20 @@ pub(crate) struct MemTable {
     clears: Clears,
     /// Codec and payload of each record.
     records: Vec<(u16, Bytes)>,
-    /// The interval's end: a multiple of the flush cut.
-    to: Lsn,
+    /// The interval, exclusive start and inclusive end, once it is closed.
+    interval: (Lsn, Lsn),
     bytes: usize,
     node: Arc<NodeMemory>,
 }
 
 impl MemTable {
-    /// An empty index of the interval that ends at `to`.
-    pub(crate) fn new(to: Lsn, node: Arc<NodeMemory>) -> MemTable {
+    /// An empty index of an interval that is not closed.
+    pub(crate) fn new(node: Arc<NodeMemory>) -> MemTable {
         MemTable {
             entries: BTreeMap::new(),
             clears: Clears::default(),
             records: Vec::new(),
-            to,
+            interval: (Lsn::ZERO, Lsn::MAX),
             bytes: 0,
             node,
         }
@@ -132,9 +132,14 @@ impl MemTable {
         &self.clears
     }
 
-    /// The interval's end.
-    pub(crate) fn to(&self) -> Lsn {
-        self.to
+    /// Says that the index holds all of `(after, to]`.
+    pub(crate) fn close(&mut self, after: Lsn, to: Lsn) {
+        self.interval = (after, to);
+    }
+
+    /// The closed interval: exclusive start, inclusive end.
+    pub(crate) fn interval(&self) -> (Lsn, Lsn) {
+        self.interval
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::error::{ApplyError, OpenError, ReadError};
 use crate::group::Group;
 use crate::layer::{Layer, LayerDesc, LayerKind};
 use crate::layer_set::LayerSet;
-use crate::lineage::{VersionSource, Window, read_lineage, scan_lineage};
+use crate::lineage::{Scanned, VersionSource, Window, read_lineage, scan_lineage};
 use crate::recovery;
 use crate::work::Worker;
 
@@ -44,8 +44,12 @@ pub struct VolumePages {
 
 /// The state of applying the log.
 pub(crate) struct Ingest {
-    /// The end of the interval that is being applied.
+    /// The exclusive start of the interval that is being applied.
+    after: Lsn,
+    /// Where it ends at the latest: a multiple of the flush cut.
     interval_end: Lsn,
+    /// The last record's LSN and stamp in microseconds.
+    last: (Lsn, u64),
     /// The last record of every group.
     tails: BTreeMap<GroupId, Lsn>,
     /// Closed intervals that are not in layers yet, oldest first.
@@ -104,11 +108,12 @@ impl VolumePages {
             let layer = Layer::new(dir, volume, log, desc.clone(), Arc::clone(&config.node));
             layers.entry(desc.group).or_default().push(Arc::new(layer));
         }
-        let group =
-            |layers| Arc::new(Group::new(interval_end, LayerSet::new(layers), Arc::clone(&config.node)));
+        let group = |layers| Arc::new(Group::new(LayerSet::new(layers), Arc::clone(&config.node)));
         let groups = layers.into_iter().map(|(id, layers)| (id, group(layers))).collect();
         let ingest = Ingest {
+            after: manifest.persisted,
             interval_end,
+            last: (manifest.persisted, 0),
             tails: manifest.tails.iter().copied().collect(),
             closed: VecDeque::new(),
             touches: Vec::new(),
@@ -154,15 +159,16 @@ impl VolumePages {
         ingest.touches.clear();
         zorya_redo::touches_into(header.codec, &record.payload, &mut ingest.touches)
             .map_err(|source| ApplyError::Underivable { lsn: header.lsn, source })?;
-        self.close_intervals_below(&mut ingest, header.lsn);
+        self.close_at_cut(&mut ingest, header.lsn);
+        self.close_when_old(&mut ingest, header.stamp_us);
         for link in &header.groups {
             let touches = ingest.touches.iter().filter(|touch| belongs(touch, link.group, header));
-            let end = ingest.interval_end;
-            self.group_or_new(link.group, end).add(header.lsn, header.codec, &record.payload, touches);
+            self.group_or_new(link.group).add(header.lsn, header.codec, &record.payload, touches);
         }
         for link in &header.groups {
             ingest.tails.insert(link.group, header.lsn);
         }
+        ingest.last = (header.lsn, header.stamp_us);
         self.applied.store(header.lsn.0, Ordering::Release);
         Ok(())
     }
@@ -173,7 +179,7 @@ impl VolumePages {
         if upto <= self.applied() {
             return;
         }
-        self.close_intervals_below(&mut ingest, upto.plus(1));
+        self.close_at_cut(&mut ingest, upto.plus(1));
         self.applied.store(upto.0, Ordering::Release);
     }
 
@@ -221,7 +227,7 @@ impl VolumePages {
         from: Key,
         to: Key,
         max_bytes: usize,
-    ) -> Result<(Vec<(Key, Bytes)>, Option<Key>), ReadError> {
+    ) -> Result<Scanned, ReadError> {
         self.check_readable(lineage, lsn)?;
         scan_lineage(self, lineage, lsn, group, (from, to), max_bytes)
     }
@@ -282,27 +288,44 @@ impl VolumePages {
         self.groups.read().get(&group).cloned()
     }
 
-    fn group_or_new(&self, group: GroupId, interval_end: Lsn) -> Arc<Group> {
+    fn group_or_new(&self, group: GroupId) -> Arc<Group> {
         if let Some(group) = self.group(group) {
             return group;
         }
-        let new = || Arc::new(Group::new(interval_end, LayerSet::default(), Arc::clone(&self.config.node)));
+        let new = || Arc::new(Group::new(LayerSet::default(), Arc::clone(&self.config.node)));
         Arc::clone(self.groups.write().entry(group).or_insert_with(new))
     }
 
-    /// Closes the current interval if a record at `lsn` lies above it.
-    fn close_intervals_below(&self, ingest: &mut Ingest, lsn: Lsn) {
+    /// Closes the current interval if a record at `lsn` lies above the cut that ends it.
+    fn close_at_cut(&self, ingest: &mut Ingest, lsn: Lsn) {
         if lsn <= ingest.interval_end {
             return;
         }
-        let closed = ingest.interval_end;
+        let end = ingest.interval_end;
         ingest.interval_end = interval_end(lsn, self.config.flush_bytes);
-        let persisted = Lsn(ingest.interval_end.0 - self.config.flush_bytes);
-        let tails = ingest.tails.iter().map(|(group, tail)| (*group, *tail)).collect();
-        ingest.closed.push_back(Cut { end: closed, persisted, tails });
-        for group in self.groups.read().values() {
-            group.freeze(ingest.interval_end);
+        let next_after = Lsn(ingest.interval_end.0 - self.config.flush_bytes);
+        self.close(ingest, end, next_after);
+    }
+
+    /// Closes the current interval after its last record if the next one's stamp lies in another period, so that a volume
+    /// that is hardly written does not pin the log. Records that are the first of their interval close nothing: that
+    /// makes the outcome the same after a restart.
+    fn close_when_old(&self, ingest: &mut Ingest, stamp_us: u64) {
+        let (last, last_us) = ingest.last;
+        let period = self.config.flush_us.max(1);
+        if last > ingest.after && last_us / period != stamp_us / period {
+            self.close(ingest, last, last);
         }
+    }
+
+    /// Closes the current interval at `end`; the next one starts after `next_after`.
+    fn close(&self, ingest: &mut Ingest, end: Lsn, next_after: Lsn) {
+        let tails = ingest.tails.iter().map(|(group, tail)| (*group, *tail)).collect();
+        for group in self.groups.read().values() {
+            group.freeze(ingest.after, end);
+        }
+        ingest.closed.push_back(Cut { end, persisted: next_after, tails });
+        ingest.after = next_after;
     }
 }
 

@@ -91,8 +91,7 @@ impl VolumePages {
     }
 
     fn write_interval(&self, group: GroupId, table: &MemTable, number: u64) -> Result<LayerDesc, WorkError> {
-        let upto = table.to();
-        let after = Lsn(upto.0 - self.config.flush_bytes);
+        let (after, upto) = table.interval();
         let mut writer =
             LayerWriter::create(&self.dir, self.identity(group, LayerKind::Delta, after, upto), number)?;
         for entry in table.iter() {

@@ -1,5 +1,7 @@
 //! Readers beside applying and background work.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,7 +37,8 @@ fn number_at(pages: &VolumePages, lsn: Lsn, block: u64) -> Result<u64, ReadError
 fn a_reader_never_sees_a_mixture_while_layers_come_and_go() {
     let dir = scratch();
     let node = NodeMemory::new(1 << 20, 1 << 16);
-    let config = PagesConfig { flush_bytes: 20_000, max_deltas: 2, layer_bytes: 50_000, node };
+    let config =
+        PagesConfig { flush_bytes: 20_000, flush_us: 150_000, max_deltas: 2, layer_bytes: 50_000, node };
     let pages = VolumePages::open(dir.path(), VolumeId(1), LogId(1), config).unwrap();
     let log = log(3000);
     let number_of = |lsn: Lsn| log.records.partition_point(|record| record.header.lsn <= lsn) as u64;

@@ -1,5 +1,7 @@
 //! Damaged, foreign, newer and missing files, and disks without room.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;
@@ -17,6 +19,7 @@ const BLOCKS: u64 = 24;
 fn config() -> PagesConfig {
     PagesConfig {
         flush_bytes: 20_000,
+        flush_us: 300_000_000,
         max_deltas: 3,
         layer_bytes: 100_000,
         node: NodeMemory::new(1 << 20, 0),

@@ -1,5 +1,7 @@
 //! Any log, cut, flushed, compacted, reopened and read at any time, gives what a map per LSN gives.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ const DATA: GroupId = GroupId(1);
 fn config() -> PagesConfig {
     PagesConfig {
         flush_bytes: 3000,
+        flush_us: 9000,
         max_deltas: 3,
         layer_bytes: 40_000,
         node: NodeMemory::new(1 << 20, 200_000),
@@ -156,7 +159,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn reads_give_what_a_map_per_lsn_gives(steps in prop::collection::vec(step(), 1..250)) {
@@ -219,4 +222,32 @@ fn layers_that_nobody_can_read_are_deleted() {
     let files = std::fs::read_dir(world.dir.path()).unwrap().count() as u64;
     assert_eq!(files, after.deltas.layers + after.images.layers + 2);
     world.check(world.pages.applied());
+}
+
+/// A branch only merges deltas; layers of 1,000 bytes would cut a hot key's versions if they were cut inside keys.
+#[test]
+fn a_branch_keeps_all_versions_in_merged_deltas() {
+    let mut world = World::new();
+    let parent = tempfile::tempdir().unwrap();
+    let tiny = PagesConfig { layer_bytes: 1000, ..config() };
+    world.pages = VolumePages::open(world.dir.path(), VolumeId(1), LogId(1), tiny).unwrap();
+    world.pages.set_parents(vec![std::sync::Arc::new(open(parent.path()))]);
+    for round in 0..400_u64 {
+        let hot = Op::Write(1, round % 300, 200, round as u8);
+        let other = Op::Write(round % 3, (round * 977) % (12 * 8192), 90, round as u8);
+        let clear = Op::Clear(2, round % 12, round % 12 + u64::from(round % 7 == 0));
+        world.run(&Step::Record(vec![hot, other, clear]));
+    }
+    world.drain();
+    let layers = world.pages.layers();
+    let merged: Vec<_> = layers.iter().filter(|layer| layer.level == 1).collect();
+    assert!(merged.len() > 20 && layers.iter().all(|layer| layer.kind == zorya_pages::LayerKind::Delta));
+    for pair in
+        merged.windows(2).filter(|pair| pair[0].upto == pair[1].upto && pair[0].group == pair[1].group)
+    {
+        assert!(pair[0].to <= pair[1].from, "{pair:?}");
+    }
+    for record in world.log.records.iter().step_by(7) {
+        world.check(record.header.lsn);
+    }
 }

@@ -1,5 +1,7 @@
 //! What a reader gets and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::LogWriter;
@@ -82,4 +84,22 @@ fn a_branch_reads_its_parent_up_to_the_branch_point() {
     assert_eq!(value[..5], *b"acaa\0");
     let (found, more) = child.scan(&lineage, branched, GROUP, Key::MIN, Key::MAX, 100).unwrap();
     assert_eq!((found[0].1[..4].to_vec(), found.len(), more), (b"aaaa".to_vec(), 1, None));
+}
+
+#[test]
+fn a_volume_that_is_hardly_written_is_persisted_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = PagesConfig { flush_us: 2000, ..PagesConfig::default() };
+    let pages = VolumePages::open(dir.path(), VolumeId(1), LogId(1), config).unwrap();
+    let mut log = LogWriter::default();
+    let written = log.ops(&[GROUP], |ops| ops.put(Key::inode(5), b"v"));
+    let heartbeats: Vec<Lsn> = (0..3).map(|_| log.append(&[], b"")).collect();
+    log.records.iter().for_each(|record| pages.apply(record).unwrap());
+    while pages.work().unwrap() {}
+    assert_eq!(pages.persisted(), heartbeats[0]);
+    drop(pages);
+    let pages = open(dir.path());
+    assert_eq!((pages.applied(), pages.tails(Lsn::MAX)), (heartbeats[0], vec![(GROUP, written)]));
+    let value = pages.read(&Lineage::root(LogId(1)), written, GROUP, Key::inode(5)).unwrap();
+    assert_eq!(value.unwrap(), b"v"[..]);
 }
