@@ -9,6 +9,7 @@
 pub mod config;
 pub mod invariants;
 pub mod ledger;
+pub mod lineage;
 
 mod client;
 mod disk;

@@ -21,6 +21,9 @@ struct Arguments {
     /// Goes on with further seeds for so many minutes.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
+    /// Runs branches and rewinds of page stores instead of the log.
+    #[arg(long)]
+    lineage: bool,
     /// Plants a bug.
     #[arg(long)]
     bug: Option<String>,
@@ -35,6 +38,9 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let bug = arguments.bug.as_deref().map(bug_named).transpose()?;
+    if arguments.lineage {
+        return lineages(&arguments);
+    }
     if let Some(seed) = arguments.seed {
         let config = Config { bug, verbose: arguments.verbose, ..Config::of_seed(seed) };
         let report = Simulation::run(seed, config);
@@ -44,9 +50,30 @@ fn main() -> anyhow::Result<()> {
             Some(violation) => bail!("{violation}"),
         };
     }
-    let (first, end) = arguments.seeds.split_once("..").context("--seeds takes FIRST..END, as in 0..200")?;
-    let (first, end) = (first.parse()?, end.parse()?);
+    let (first, end) = range(&arguments.seeds)?;
     soak(first, end, Duration::from_secs(arguments.minutes * 60), bug, arguments.threads)
+}
+
+fn range(seeds: &str) -> anyhow::Result<(u64, u64)> {
+    let (first, end) = seeds.split_once("..").context("--seeds takes FIRST..END, as in 0..200")?;
+    Ok((first.parse()?, end.parse()?))
+}
+
+fn lineages(arguments: &Arguments) -> anyhow::Result<()> {
+    let (first, end) = match arguments.seed {
+        Some(seed) => (seed, seed + 1),
+        None => range(&arguments.seeds)?,
+    };
+    let mut reads = 0;
+    for seed in first..end {
+        let dir = tempfile::tempdir()?;
+        match zorya_sim::lineage::run(seed, dir.path()) {
+            Ok(compared) => reads += compared,
+            Err(violation) => bail!("seed {seed}: {violation}"),
+        }
+    }
+    println!("{} seeds, {reads} reads as written", end - first);
+    Ok(())
 }
 
 fn bug_named(name: &str) -> anyhow::Result<PlantedBug> {
