@@ -298,6 +298,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        ) {
+            let _ = Manifest::body(Bytes::from(bytes));
+        }
+    }
+
     #[test]
     fn the_newest_sound_manifest_counts_and_a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();

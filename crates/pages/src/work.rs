@@ -46,30 +46,42 @@ impl Worker {
 
 impl VolumePages {
     /// Does one step of the background work that is due, the most urgent first, and says whether there is more. After an
-    /// error the same step is tried again by the next call.
+    /// error the same step is tried again by the next call. On a full disk it makes what room it can first.
     pub fn work(&self) -> Result<bool, WorkError> {
         let mut worker = self.worker.lock();
+        match self.step(&mut worker) {
+            Err(error) if error.is_disk_full() => {
+                worker.compaction = None;
+                if self.delete_unused(&mut worker)? { Ok(true) } else { Err(error) }
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn step(&self, worker: &mut Worker) -> Result<bool, WorkError> {
         let due = self.ingest.lock().closed.front().cloned();
         if let Some(cut) = due {
-            self.flush(&mut worker, &cut)?;
+            self.flush(worker, &cut)?;
             return Ok(true);
         }
         if worker.compaction.is_none() {
             worker.compaction = self.plan_compaction()?;
         }
         if worker.compaction.is_some() {
-            self.compact(&mut worker)?;
+            self.compact(worker)?;
             return Ok(true);
         }
-        if self.delete_unused(&mut worker)? {
+        if self.delete_unused(worker)? {
             return Ok(true);
         }
-        self.scrub(&mut worker);
+        self.scrub(worker);
         Ok(false)
     }
 
     /// Writes a closed interval as one delta layer per group.
     fn flush(&self, worker: &mut Worker, cut: &Cut) -> Result<(), WorkError> {
+        let before = worker.manifest.persisted;
+        assert!(cut.persisted >= before, "persisted {before} cannot fall to {}", cut.persisted);
         let mut written = Written::default();
         let mut changed = Vec::new();
         for (id, group) in self.all_groups() {

@@ -193,3 +193,22 @@ fn a_layer_that_is_not_the_manifests_is_damaged_and_an_unfinished_one_goes() {
     drop(LayerWriter::create(dir.path(), identity(LayerKind::Delta), 9).unwrap());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let content = Bytes::from(bytes);
+        let mut entries = super::entry::Entries::new(&content, Lsn(7));
+        while let Some(Some(entry)) = entries.next() {
+            let _ = entry.change(&content);
+        }
+        let _ = super::format::decode_index(content.clone());
+        let _ = super::format::decode_clears(content.clone());
+        if let Some(header) = content.first_chunk() {
+            let _ = super::format::decode_header(header);
+        }
+        if let Some(footer) = content.first_chunk() {
+            let _ = super::format::Footer::decode(footer);
+        }
+    }
+}
