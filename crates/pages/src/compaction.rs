@@ -95,7 +95,7 @@ impl VolumePages {
     /// A new image is worth writing when the deltas since the last are as large as it, when merged layers have piled up,
     /// or when it is small. A branch has no images: its values are not complete without its parent's.
     fn deserves_image(&self, layers: &LayerSet, cut: Lsn, range: &Range) -> Result<bool, ReadError> {
-        if !self.parents.read().is_empty() {
+        if self.is_branch() {
             return Ok(false);
         }
         let (after, image_bytes) =

@@ -34,6 +34,8 @@ pub(crate) struct Manifest {
     pub persisted: Lsn,
     /// The horizon, as far as layers were deleted for it.
     pub gc: Lsn,
+    /// The log branched from another: its values are not complete without its parents'.
+    pub branch: bool,
     /// The number of the next layer's file.
     pub next_file: u64,
     /// The last record of every group at or below `persisted`.
@@ -50,6 +52,7 @@ impl Manifest {
             log,
             persisted: Lsn::ZERO,
             gc: Lsn::ZERO,
+            branch: false,
             next_file: 1,
             tails: Vec::new(),
             layers: Vec::new(),
@@ -64,6 +67,7 @@ impl Manifest {
         for position in [self.persisted, self.gc] {
             position.put(&mut body);
         }
+        self.branch.put(&mut body);
         body.put_u64_le(self.next_file);
         self.tails.put(&mut body);
         put_list(&mut body, &self.layers, put_layer);
@@ -103,6 +107,7 @@ impl Manifest {
             log: LogId::get(&mut reader)?,
             persisted: reader.lsn("persisted")?,
             gc: reader.lsn("gc")?,
+            branch: reader.bool("branch")?,
             next_file: reader.u64("next file")?,
             tails: reader.list("tails", 12, |reader| Ok((GroupId::get(reader)?, Lsn::get(reader)?)))?,
             layers: reader.list("layers", 100, get_layer)?,
@@ -279,11 +284,11 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let u64_of = |value: u8| format!("{value:02x}{}", "00".repeat(7));
         let expected = [
-            "5a4f5259414d414e 0100 0000 cf000000 00000000 4bfaaf68".to_owned(),
+            "5a4f5259414d414e 0100 0000 d0000000 00000000 81323d84".to_owned(),
             u64_of(7),
             format!("01{}", "00".repeat(15)),
             "02000000".to_owned(),
-            [5, 4, 1].map(u64_of).concat(),
+            format!("{}{}00{}", u64_of(5), u64_of(4), u64_of(1)),
             format!("01000000 00000000 {}", u64_of(2)),
             format!("01000000 {} 02 01 02000000 {} {}", u64_of(1), u64_of(3), u64_of(3)),
             format!("{} {}", "00".repeat(24), "ff".repeat(24)),

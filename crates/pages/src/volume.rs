@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -38,8 +38,10 @@ pub struct VolumePages {
     applied: AtomicU64,
     pub(crate) persisted: AtomicU64,
     gc: AtomicU64,
+    /// See [`crate::manifest::Manifest::branch`].
+    branch: AtomicBool,
     /// The pages of the logs that this one branched from.
-    pub(crate) parents: RwLock<Vec<Arc<VolumePages>>>,
+    parents: RwLock<Vec<Arc<VolumePages>>>,
 }
 
 /// The state of applying the log.
@@ -127,6 +129,7 @@ impl VolumePages {
             applied: AtomicU64::new(manifest.persisted.0),
             persisted: AtomicU64::new(manifest.persisted.0),
             gc: AtomicU64::new(manifest.gc.0),
+            branch: AtomicBool::new(manifest.branch),
             parents: RwLock::default(),
             worker: Mutex::new(Worker::new(manifest)),
             config,
@@ -139,9 +142,18 @@ impl VolumePages {
         self.volume
     }
 
-    /// Names the pages of the logs that this one branched from, for reads along a lineage.
+    /// Names the pages of the logs that this one branched from, for reads along a lineage. A branch's are to be named
+    /// after every open, and for the first time before its first record.
     pub fn set_parents(&self, parents: Vec<Arc<VolumePages>>) {
+        if !parents.is_empty() {
+            self.branch.store(true, Ordering::Release);
+        }
         *self.parents.write() = parents;
+    }
+
+    /// Whether values may depend on a parent's.
+    pub(crate) fn is_branch(&self) -> bool {
+        self.branch.load(Ordering::Acquire)
     }
 
     /// Applies the next record of the log. A record at or below [`VolumePages::applied`] is here already and ignored.

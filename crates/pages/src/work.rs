@@ -197,6 +197,7 @@ impl VolumePages {
         Manifest {
             generation: worker.manifest.generation + 1,
             gc: self.gc(),
+            branch: self.is_branch(),
             next_file: worker.next_file,
             layers,
             ..worker.manifest.clone()

@@ -230,14 +230,21 @@ fn a_branch_keeps_all_versions_in_merged_deltas() {
     let mut world = World::new();
     let parent = tempfile::tempdir().unwrap();
     let tiny = PagesConfig { layer_bytes: 1000, ..config() };
-    world.pages = VolumePages::open(world.dir.path(), VolumeId(1), LogId(1), tiny).unwrap();
+    world.pages = VolumePages::open(world.dir.path(), VolumeId(1), LogId(1), tiny.clone()).unwrap();
     world.pages.set_parents(vec![std::sync::Arc::new(open(parent.path()))]);
     for round in 0..400_u64 {
         let hot = Op::Write(1, round % 300, 200, round as u8);
         let other = Op::Write(round % 3, (round * 977) % (12 * 8192), 90, round as u8);
         let clear = Op::Clear(2, round % 12, round % 12 + u64::from(round % 7 == 0));
         world.run(&Step::Record(vec![hot, other, clear]));
+        if round == 30 {
+            world.drain();
+        }
     }
+    let half = world.pages.persisted();
+    world.pages = VolumePages::open(world.dir.path(), VolumeId(1), LogId(1), tiny).unwrap();
+    assert!(half > Lsn::ZERO && world.pages.applied() == half);
+    world.log.records.iter().for_each(|record| world.pages.apply(record).unwrap());
     world.drain();
     let layers = world.pages.layers();
     let merged: Vec<_> = layers.iter().filter(|layer| layer.level == 1).collect();
