@@ -266,8 +266,9 @@ impl Supervisor {
                 self.create_volume(spec).await?;
             }
             self.free_port(spec, region.engine_host())?;
+            pair.start_mount(&self.shared, &region, spec, &postgres)?;
             self.publish(phase, pair, Some("opening the volume".to_owned()));
-            pair.start_mount(&self.shared, &region, spec, &postgres).await?;
+            pair.wait_for_mount().await?;
             let mut watch = MountWatch::new(&self.shared, &self.name);
             tokio::select! {
                 started = self.start_database(pair, &region, spec, &postgres, phase) => started?,

@@ -216,8 +216,8 @@ impl Pair {
         self.mount.is_some() && self.engine.is_some() && self.namespace.is_some() && self.connection.is_some()
     }
 
-    /// Mounts the volume. Waits until it is open, for as long as that takes. Nothing of an earlier pair may be left.
-    pub async fn start_mount(
+    /// Starts the mount daemon. Nothing of an earlier pair may be left.
+    pub fn start_mount(
         &mut self,
         shared: &Shared,
         region: &Region,
@@ -245,7 +245,14 @@ impl Pair {
             what = what.argument("--reaped");
         }
         what.entry = Entry::default().network(region.compute.netns.as_deref())?;
-        let mount = self.mount.insert(process::spawn(what)?).clone();
+        self.mount = Some(process::spawn(what)?);
+        Ok(())
+    }
+
+    /// Waits until the daemon has opened the volume and mounted it, for as long as that takes.
+    pub async fn wait_for_mount(&mut self) -> Result<(), StartError> {
+        let Some(mount) = self.mount.clone() else { return Ok(()) };
+        let status = self.home.mount_status(&self.name);
         tokio::select! {
             exit = mount.exited() => Err(self.ended("mount daemon", exit, &self.home.mount_log(&self.name))),
             report = mounted(&status, &mount) => {

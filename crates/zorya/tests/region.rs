@@ -1,0 +1,253 @@
+//! A whole region by the real binary: six storage nodes, a mount, PostgreSQL 15. Needs root, /dev/fuse and the engine;
+//! without them each test says so and passes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const ZORYA: &str = env!("CARGO_BIN_EXE_zorya");
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Region {
+    home: tempfile::TempDir,
+}
+
+impl Region {
+    /// A region that is up, with the cluster `main`; `None` where that cannot be.
+    fn up() -> Option<Region> {
+        let engine = Path::new("/usr/lib/postgresql/15/bin/postgres");
+        if !nix::unistd::geteuid().is_root() || !Path::new("/dev/fuse").exists() || !engine.exists() {
+            eprintln!("skipped: needs root, /dev/fuse and PostgreSQL 15");
+            return None;
+        }
+        let region = Region { home: tempfile::tempdir().unwrap() };
+        region.run(&["up", "--detach"]);
+        Some(region)
+    }
+
+    fn zorya(&self, arguments: &[&str]) -> Output {
+        Command::new(ZORYA).arg("--home").arg(self.home.path()).args(arguments).output().unwrap()
+    }
+
+    /// Runs a command that has to succeed.
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.zorya(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.run(&["--output", "json", "status"])).unwrap()
+    }
+
+    fn try_sql(&self, statement: &str) -> Option<String> {
+        let output = self.zorya(&["sql", "main", "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn sql(&self, statement: &str) -> String {
+        eventually(statement, || self.try_sql(statement))
+    }
+
+    fn pids(&self) -> Pids {
+        let status = self.status();
+        let pid = |value: &Value| value.as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let instance = &status["clusters"][0]["instances"][0];
+        Pids {
+            agent: pid(&status["agent"]["pid"]),
+            nodes: status["nodes"].as_array().unwrap().iter().filter_map(|node| pid(&node["pid"])).collect(),
+            engine: pid(&instance["pid"]),
+            mount: pid(&instance["mount_pid"]),
+        }
+    }
+
+    /// Waits until the cluster is available again by another engine than `before`.
+    fn replaced(&self, before: &Pids) {
+        eventually("the instance to be replaced", || {
+            let now = self.pids();
+            let available = self.status()["clusters"][0]["state"] == "available";
+            (available && now.engine.is_some() && now.engine != before.engine && now.mount != before.mount)
+                .then_some(())
+        });
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let output = self.zorya(&["down"]);
+        if !output.status.success() && !std::thread::panicking() {
+            panic!("down: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pids {
+    agent: Option<i32>,
+    nodes: Vec<i32>,
+    engine: Option<i32>,
+    mount: Option<i32>,
+}
+
+impl Pids {
+    fn all(&self) -> Vec<i32> {
+        self.agent.iter().chain(&self.nodes).chain(&self.engine).chain(&self.mount).copied().collect()
+    }
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn send(pid: Option<i32>, signal: Signal) {
+    kill(Pid::from_raw(pid.unwrap()), signal).unwrap();
+}
+
+fn is_alive(pid: i32) -> bool {
+    zorya_compute::process::is_running(pid)
+}
+
+#[test]
+fn a_region_comes_up_shows_itself_and_leaves_nothing() {
+    let Some(region) = Region::up() else { return };
+    let status = region.status();
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 6);
+    let cluster = &status["clusters"][0];
+    assert_eq!(
+        (&cluster["id"], &cluster["engine"], &cluster["state"]),
+        (&"main".into(), &"postgres".into(), &"available".into())
+    );
+    assert!(cluster["volume"]["epoch"].is_u64() && cluster["volume"]["vdl"].is_u64(), "{cluster}");
+    assert_eq!(cluster["volume"]["segments"].as_array().unwrap().len(), 6);
+    let url = cluster["endpoint"].as_str().unwrap();
+    let psql = Command::new("psql").args([url, "-XAtqc", "SHOW data_checksums"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&psql.stdout).trim(), "on");
+
+    let before = region.pids();
+    assert!(region.run(&["up", "--detach"]).contains("postgresql://"), "a second up only tells");
+    assert_eq!(region.pids().all(), before.all());
+
+    region.run(&["down"]);
+    let left: Vec<_> = before.all().into_iter().filter(|pid| is_alive(*pid)).collect();
+    assert!(left.is_empty(), "{left:?} still run");
+    let id = status["region"].as_str().unwrap();
+    assert!(!PathBuf::from(format!("/run/zorya-{}", &id[..8])).exists());
+    assert_eq!(region.status()["clusters"][0]["state"], "stopped");
+}
+
+#[test]
+fn what_was_committed_survives_every_kind_of_death() {
+    let Some(region) = Region::up() else { return };
+    region.sql("CREATE TABLE t (a int)");
+    let mut rows = 0;
+    let mut insert = |region: &Region| {
+        region.sql("INSERT INTO t VALUES (1)");
+        rows += 1;
+        assert_eq!(region.sql("SELECT count(*) FROM t"), rows.to_string());
+    };
+    insert(&region);
+
+    let before = region.pids();
+    send(before.mount, Signal::SIGKILL);
+    region.replaced(&before);
+    insert(&region);
+
+    let before = region.pids();
+    send(before.engine, Signal::SIGKILL);
+    region.replaced(&before);
+    insert(&region);
+
+    let before = region.pids();
+    send(before.mount, Signal::SIGSTOP);
+    region.replaced(&before);
+    insert(&region);
+
+    let before = region.pids();
+    send(before.agent, Signal::SIGKILL);
+    insert(&region);
+    region.run(&["up", "--detach"]);
+    let now = region.pids();
+    assert_eq!((now.engine, now.mount, &now.nodes), (before.engine, before.mount, &before.nodes), "adopted");
+    insert(&region);
+
+    send(Some(now.nodes[0]), Signal::SIGKILL);
+    insert(&region);
+    eventually("the node to run again", || (region.pids().nodes.len() == 6).then_some(()));
+
+    for pid in region.pids().all() {
+        send(Some(pid), Signal::SIGKILL);
+    }
+    region.run(&["up", "--detach"]);
+    insert(&region);
+}
+
+#[test]
+fn a_region_whose_agent_is_dead_goes_down() {
+    let Some(region) = Region::up() else { return };
+    let before = region.pids();
+    send(before.agent, Signal::SIGKILL);
+    assert_eq!(region.status()["agent"]["state"], "stopped");
+    assert_eq!(region.status()["nodes"][0]["state"], "running");
+    region.run(&["down"]);
+    let left: Vec<_> = before.all().into_iter().filter(|pid| is_alive(*pid)).collect();
+    assert!(left.is_empty(), "{left:?} still run");
+}
+
+#[test]
+fn losing_a_quorum_is_explained_and_ends_with_it() {
+    let Some(region) = Region::up() else { return };
+    region.sql("CREATE TABLE t (a int)");
+    for node in ["az1-a", "az1-b"] {
+        region.run(&["node", "kill", node]);
+    }
+    region.sql("INSERT INTO t VALUES (1)");
+    region.run(&["node", "kill", "az2-a"]);
+    let reason = eventually("status to say why", || {
+        let volume = region.status()["clusters"][0]["volume"].clone();
+        (volume["state"] == "blocked").then(|| volume["reason"].as_str().unwrap_or_default().to_owned())
+    });
+    for part in ["3 of 6", "az1-a", "az1-b", "az2-a"] {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+    let before = region.pids();
+    region.run(&["node", "start", "az2-a"]);
+    region.sql("INSERT INTO t VALUES (2)");
+    assert_eq!(region.pids().engine, before.engine, "waiting for storage restarts nothing");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_with_their_codes() {
+    let Some(region) = Region::up() else { return };
+    for (arguments, code, words) in [
+        (vec!["cluster", "create", "x", "--parameter", "fsync=off"], 2, "fsync cannot be set"),
+        (vec!["cluster", "create", "x", "--parameter", "work_mem=much"], 2, "PostgreSQL refuses"),
+        (vec!["cluster", "create", "x", "--parameter", "no_such=1"], 2, "unrecognized"),
+        (vec!["cluster", "create", "X"], 2, "a name is"),
+        (vec!["cluster", "create", "main"], 5, "already"),
+        (vec!["cluster", "stop", "nope"], 4, "there are: main"),
+        (vec!["cluster", "delete", "main"], 2, "--yes"),
+        (vec!["node", "kill", "nope"], 4, "az1-a"),
+        (vec!["up", "--colour"], 2, "unexpected argument"),
+    ] {
+        let output = region.zorya(&arguments);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        assert!(message.contains(words), "{arguments:?}: {message}");
+    }
+    region.run(&["cluster", "create", "second", "--parameter", "work_mem=8MB"]);
+    region.run(&["cluster", "stop", "second"]);
+    region.run(&["cluster", "delete", "second", "--yes"]);
+    assert_eq!(region.status()["clusters"].as_array().unwrap().len(), 1);
+}
