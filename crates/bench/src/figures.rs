@@ -7,7 +7,7 @@ use crate::statistics;
 use crate::target::Side;
 
 const SIDES: [Side; 2] = [Side::Stock, Side::Zorya];
-const ROLES: [Role; 4] = [Role::Engine, Role::Mount, Role::Node, Role::Agent];
+const ROLES: [Role; 5] = [Role::Engine, Role::Mount, Role::Node, Role::Agent, Role::Client];
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// What a ratio is to be at least; `None` where none is set.
@@ -88,7 +88,7 @@ fn costs(work: Work, side: Side, slices: &[&Slice]) -> Vec<Figure> {
         };
         found.push(measure("cpu", microseconds, &|spent| spent.usage.cpu_seconds() * 1e6));
         found.push(measure("system_cpu", microseconds, &|spent| spent.usage.system_seconds * 1e6));
-        found.push(measure("disk_bytes", bytes, &|spent| spent.usage.disk_written_bytes as f64));
+        found.push(measure("written_bytes", bytes, &|spent| spent.usage.written_bytes as f64));
         found.push(measure("write_calls", count, &|spent| spent.usage.write_calls as f64));
         found.push(measure("sleeps", count, &|spent| spent.usage.voluntary_switches as f64));
         if role == Role::Node {
@@ -112,7 +112,7 @@ fn memory(slices: &[Slice]) -> Vec<Figure> {
         for role in ROLES {
             let of_role = slices
                 .iter()
-                .filter(|slice| slice.side == side)
+                .filter(|slice| slice.side == side && role != Role::Client)
                 .flat_map(|slice| &slice.processes)
                 .filter(|spent| spent.process.role == role);
             if let Some(bytes) = of_role.filter_map(|spent| spent.peak_memory_bytes).max() {

@@ -16,8 +16,9 @@ pub struct Usage {
     pub user_seconds: f64,
     /// CPU seconds in the kernel.
     pub system_seconds: f64,
-    /// Bytes that it caused to be written to a disk.
-    pub disk_written_bytes: u64,
+    /// Bytes of page cache that it made dirty. Kernels with large folios count whole folios, so that many small writes
+    /// add up to far more than reaches the disk.
+    pub dirtied_bytes: u64,
     /// Bytes handed to write calls, sockets and pipes among them.
     pub written_bytes: u64,
     /// Write calls.
@@ -35,7 +36,7 @@ impl Usage {
         Usage {
             user_seconds: (self.user_seconds - earlier.user_seconds).max(0.0),
             system_seconds: (self.system_seconds - earlier.system_seconds).max(0.0),
-            disk_written_bytes: self.disk_written_bytes.saturating_sub(earlier.disk_written_bytes),
+            dirtied_bytes: self.dirtied_bytes.saturating_sub(earlier.dirtied_bytes),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
             write_calls: self.write_calls.saturating_sub(earlier.write_calls),
             read_calls: self.read_calls.saturating_sub(earlier.read_calls),
@@ -49,7 +50,7 @@ impl Usage {
         Usage {
             user_seconds: self.user_seconds + other.user_seconds,
             system_seconds: self.system_seconds + other.system_seconds,
-            disk_written_bytes: self.disk_written_bytes + other.disk_written_bytes,
+            dirtied_bytes: self.dirtied_bytes + other.dirtied_bytes,
             written_bytes: self.written_bytes + other.written_bytes,
             write_calls: self.write_calls + other.write_calls,
             read_calls: self.read_calls + other.read_calls,
@@ -76,6 +77,8 @@ pub enum Role {
     Node,
     /// The region's supervisor.
     Agent,
+    /// The benchmark with pgbench and psql, which take CPU from the server that they measure.
+    Client,
 }
 
 impl Role {
@@ -87,6 +90,7 @@ impl Role {
             Role::Mount => "mount",
             Role::Node => "node",
             Role::Agent => "agent",
+            Role::Client => "client",
         }
     }
 }
@@ -193,7 +197,7 @@ fn parse_stat(text: &str) -> io::Result<Stat> {
 fn parse_io(text: &str) -> Usage {
     let counter = |name| field(text, name).unwrap_or_default();
     Usage {
-        disk_written_bytes: counter("write_bytes:").saturating_sub(counter("cancelled_write_bytes:")),
+        dirtied_bytes: counter("write_bytes:").saturating_sub(counter("cancelled_write_bytes:")),
         written_bytes: counter("wchar:"),
         write_calls: counter("syscw:"),
         read_calls: counter("syscr:"),
@@ -227,7 +231,7 @@ mod tests {
         let usage = parse_io(
             "rchar: 1\nwchar: 5000\nsyscr: 3\nsyscw: 4\nread_bytes: 0\nwrite_bytes: 8192\ncancelled_write_bytes: 4096\n",
         );
-        assert_eq!((usage.disk_written_bytes, usage.written_bytes), (4096, 5000));
+        assert_eq!((usage.dirtied_bytes, usage.written_bytes), (4096, 5000));
         assert_eq!((usage.read_calls, usage.write_calls), (3, 4));
     }
 

@@ -198,11 +198,13 @@ impl Bench<'_> {
         }
         self.sql(server, "postgres", "CHECKPOINT")?;
         let settled_after_ms = self.settle(&[server.watched(), idle.watched()].concat());
+        let told_before = self.ask(server)?;
         let before = self.observe(server)?;
         let started = Instant::now();
         let done = self.work(work, server)?;
         let seconds = started.elapsed().as_secs_f64();
         let after = self.observe(server)?;
+        let told = self.ask(server)?;
         Ok(Slice {
             work,
             side: server.side(),
@@ -214,9 +216,9 @@ impl Bench<'_> {
             p50_us: done.p50_us,
             p99_us: done.p99_us,
             settled_after_ms,
-            processes: after.processes_since(&before),
+            processes: after.processes_since(&before, |name| told.syncs_since(&told_before, name)),
             disk: after.disk.zip(before.disk).map(|(after, before)| after.since(&before)),
-            wal: after.wal.since(&before.wal),
+            wal: told.wal.since(&told_before.wal),
         })
     }
 
@@ -278,22 +280,32 @@ impl Bench<'_> {
         u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// What the kernel knows of the side's processes and of the client.
     fn observe(&self, server: &dyn Server) -> Result<Observation, SliceError> {
+        let client = Watched { role: Role::Client, name: "client".to_owned(), pid: std::process::id() };
+        let mut processes = Vec::new();
+        for one in server.watched().into_iter().chain([client]) {
+            let gone =
+                |_| SliceError::ProcessGone { name: one.name.clone(), pid: one.pid, side: server.side() };
+            let usage = match one.role {
+                Role::Engine => process::usage(one.pid, true),
+                // Its children are also the servers themselves, but of those only what has ended counts here.
+                Role::Client | Role::Mount | Role::Node | Role::Agent => process::usage(one.pid, false),
+            };
+            let usage = usage.map_err(gone)?;
+            processes.push((one, usage));
+        }
+        Ok(Observation { processes, disk: self.disk.as_ref().and_then(|disk| disk.counters().ok()) })
+    }
+
+    /// What the servers know of themselves. Asking costs them something, hence not within what is observed.
+    fn ask(&self, server: &dyn Server) -> Result<Told, SliceError> {
         let wal = self.sql(
             server,
             "postgres",
             "SELECT wal_records, wal_bytes, wal_write, wal_sync FROM pg_stat_wal",
         )?;
-        let syncs = server.node_syncs().into_iter().collect();
-        let mut processes = Vec::new();
-        for one in server.watched() {
-            let usage = process::usage(one.pid, one.role == Role::Engine).map_err(|_| {
-                SliceError::ProcessGone { name: one.name.clone(), pid: one.pid, side: server.side() }
-            })?;
-            processes.push((one, usage));
-        }
-        let disk = self.disk.as_ref().and_then(|disk| disk.counters().ok());
-        Ok(Observation { processes, syncs, disk, wal: Wal::parse(&wal) })
+        Ok(Told { wal: Wal::parse(&wal), syncs: server.node_syncs().into_iter().collect() })
     }
 
     fn pgbench(
@@ -331,24 +343,29 @@ struct Done {
 
 struct Observation {
     processes: Vec<(Watched, Usage)>,
-    syncs: BTreeMap<String, u64>,
     disk: Option<DiskCounters>,
-    wal: Wal,
 }
 
 impl Observation {
-    fn processes_since(&self, earlier: &Observation) -> Vec<Spent> {
+    fn processes_since(&self, earlier: &Observation, syncs: impl Fn(&str) -> Option<u64>) -> Vec<Spent> {
         let pairs = self.processes.iter().zip(&earlier.processes);
         let spent = |((process, after), (_, before)): (&(Watched, Usage), &(Watched, Usage))| Spent {
             process: process.clone(),
             usage: after.since(before),
-            syncs: self.syncs_since(earlier, &process.name),
+            syncs: syncs(&process.name),
             peak_memory_bytes: process::peak_memory_bytes(process.pid),
         };
         pairs.map(spent).collect()
     }
+}
 
-    fn syncs_since(&self, earlier: &Observation, node: &str) -> Option<u64> {
+struct Told {
+    wal: Wal,
+    syncs: BTreeMap<String, u64>,
+}
+
+impl Told {
+    fn syncs_since(&self, earlier: &Told, node: &str) -> Option<u64> {
         Some(self.syncs.get(node)?.saturating_sub(*earlier.syncs.get(node)?))
     }
 }
@@ -389,10 +406,8 @@ mod tests {
 
     #[test]
     fn a_node_restarted_meanwhile_has_no_syncs() {
-        let at = |syncs: &[(&str, u64)]| Observation {
-            processes: Vec::new(),
+        let at = |syncs: &[(&str, u64)]| Told {
             syncs: syncs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
-            disk: None,
             wal: Wal::default(),
         };
         assert_eq!(at(&[("a", 9)]).syncs_since(&at(&[("a", 4)]), "a"), Some(5));
