@@ -460,18 +460,11 @@ struct MountWatch {
     path: PathBuf,
     seen: Option<(SystemTime, u64)>,
     since: Instant,
-    /// Whether it has been seen to rewrite it: one that never does is not judged by it.
-    rewrites: bool,
 }
 
 impl MountWatch {
     fn new(shared: &Shared, name: &str) -> MountWatch {
-        MountWatch {
-            path: shared.home.mount_status(name),
-            seen: None,
-            since: Instant::now(),
-            rewrites: false,
-        }
+        MountWatch { path: shared.home.mount_status(name), seen: None, since: Instant::now() }
     }
 
     /// Since when the status has not changed, and why writes wait, if they do.
@@ -479,12 +472,10 @@ impl MountWatch {
         let version =
             fs::metadata(&self.path).ok().and_then(|found| Some((found.modified().ok()?, found.ino())));
         if version != self.seen {
-            self.rewrites = self.seen.is_some();
             self.seen = version;
             self.since = Instant::now();
         }
-        let silent = if self.rewrites { self.since.elapsed() } else { Duration::ZERO };
-        (silent, MountReport::read(&self.path).and_then(|report| report.blocked()))
+        (self.since.elapsed(), MountReport::read(&self.path).and_then(|report| report.blocked()))
     }
 
     /// Waits until the daemon has not rewritten its status for too long.
