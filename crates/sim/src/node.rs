@@ -14,6 +14,9 @@ use crate::ledger::decode_all;
 use crate::network::{Address, Connection, Message};
 use crate::world::{Event, Simulation, VOLUME};
 
+/// Layers are cut every so many bytes of log.
+const LAYER_CUT: u64 = 1_024;
+
 /// How often a node ticks, in microseconds.
 const TICK_US: u64 = 70_000;
 
@@ -105,7 +108,10 @@ impl Simulation {
                     replica.promised()
                 );
                 self.trace(format_args!("{text}"));
-                self.nodes[usize::from(slot.0)].replica = Some(replica);
+                let node = &mut self.nodes[usize::from(slot.0)];
+                // A cut inside an annulled stretch stands for everything up to that stretch.
+                node.pages.applied = replica.delivered();
+                node.replica = Some(replica);
                 self.tick_node_later(slot);
             }
             Err(error) => self.violate("a replica recovers from its own entries", error),
@@ -151,12 +157,12 @@ impl Simulation {
         self.tick_node_later(slot);
     }
 
-    /// Now and then the pages flush what they were given.
+    /// Now and then the pages flush what they were given, up to a cut: a multiple of LSN, where no record need end.
     fn persist_pages(&mut self, slot: Slot) {
         let node = &mut self.nodes[usize::from(slot.0)];
-        if node.pages.applied > node.pages.persisted && self.rng.random_bool(0.2) {
-            node.pages.persisted = node.pages.applied;
-            let lsn = node.pages.persisted;
+        let lsn = Lsn(node.pages.applied.0 - node.pages.applied.0 % LAYER_CUT);
+        if lsn > node.pages.persisted && self.rng.random_bool(0.2) {
+            node.pages.persisted = lsn;
             self.step_node(slot, Input::Persisted { lsn });
         }
     }

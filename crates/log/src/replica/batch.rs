@@ -58,11 +58,16 @@ impl Run {
         if index == 0 { 0 } else { self.points[index - 1].end }
     }
 
-    /// The index of the first batch that begins at `at`; `None` if no batch does.
-    pub fn batch_from(&self, at: Lsn) -> Option<usize> {
+    /// The index of the first batch that ends after `at`, which is not below the run's start.
+    pub fn batch_after(&self, at: Lsn) -> Option<usize> {
         let offset = at.0.checked_sub(self.start.0)?;
         let index = self.points.partition_point(|point| u64::from(point.end) <= offset);
-        (index < self.points.len() && u64::from(self.batch_start(index)) == offset).then_some(index)
+        (index < self.points.len()).then_some(index)
+    }
+
+    /// The index of the batch that begins at `at`; `None` if no batch does.
+    pub fn batch_from(&self, at: Lsn) -> Option<usize> {
+        self.batch_after(at).filter(|index| self.start.plus(u64::from(self.batch_start(*index))) == at)
     }
 
     /// The batch that ends at `at`.

@@ -15,10 +15,13 @@ pub(super) struct RecordLog {
 
 impl RecordLog {
     /// The run that goes on after `at` and the index of its batch there.
+    ///
+    /// `at` says that every record up to there is had. It may lie inside a batch, since pages are in layers up to a
+    /// cut that no record need end at; then the batch around it is what comes next.
     fn next(&self, at: Lsn, truncation: Option<&Truncation>) -> Option<(&Run, usize)> {
         if let Some((_, run)) = self.runs.range(..=at).next_back()
             && (run.start < at || run.prev == at)
-            && let Some(index) = run.batch_from(at)
+            && let Some(index) = run.batch_after(at)
         {
             return Some((run, index));
         }

@@ -56,15 +56,22 @@ impl Replica {
         replica.doubt_is_new = tail as u8 > replica.hard.tail as u8;
         replica.hard.tail = worse(replica.hard.tail, tail);
         replica.keep_what_stands(runs)?;
-        replica.reached.received = delivered;
-        replica.reached.scl = delivered;
-        replica.reached.delivered = delivered;
+        let reached = replica.end_of_log_at(delivered);
+        replica.reached.received = reached;
+        replica.reached.scl = reached;
+        replica.reached.delivered = reached;
         replica.reached.persisted = delivered;
         replica.advance();
         if replica.hard.promised.0 > 0 {
             replica.lease = Lease::Unknown;
         }
         Ok(replica)
+    }
+
+    /// A layer's cut as a position of the log: one in an annulled stretch stands for everything up to that stretch.
+    fn end_of_log_at(&self, layer_cut: Lsn) -> Lsn {
+        let history = self.hard.truncation.as_ref().map_or(&[][..], |truncation| truncation.history());
+        history.iter().find(|stretch| stretch.covers(layer_cut)).map_or(layer_cut, |stretch| stretch.cut)
     }
 
     fn replay(&mut self, seq: Seq, entry: Entry, runs: &mut Vec<Run>) -> Result<(), RecoverError> {

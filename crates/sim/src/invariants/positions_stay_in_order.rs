@@ -22,7 +22,7 @@ impl Simulation {
         let node = self.node(slot);
         let Some(replica) = &node.replica else { return };
         let positions = SegmentPositions {
-            persisted: node.pages.persisted,
+            persisted: node.pages.persisted.min(node.pages.applied),
             applied: node.pages.applied,
             scl: replica.scl(),
             // What the layers hold was told once, whatever the replica remembers.

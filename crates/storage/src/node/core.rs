@@ -33,8 +33,10 @@ const REQUESTS: usize = 1024;
 const INTERNAL: u64 = 0;
 /// How long a peer may take to answer a question of gossip.
 const GOSSIP_PATIENCE: Duration = Duration::from_secs(2);
-/// A volume whose oldest needed entry is so many bytes behind the log's head is copied forward.
-const LONGEST_PIN: u64 = 512 << 20;
+/// A volume whose oldest needed entry is so many bytes behind the log's head is moved to the head.
+const LONGEST_PIN: u64 = 128 << 20;
+/// Records of so many bytes are few enough to be written again.
+const FEW_BYTES: u64 = 48 << 20;
 
 /// Something that the core has to know.
 #[derive(Debug)]
@@ -270,6 +272,10 @@ impl Core {
             let Some(seq) = index.checked_sub(1).map(|last| host.stored[last].seq) else { continue };
             if host.durable_seq < seq {
                 host.durable_seq = seq;
+                if let Some(snapshot) = host.coming_snapshot.take_if(|snapshot| snapshot.seq <= seq) {
+                    host.snapshot = Some(snapshot);
+                    host.forget_unneeded();
+                }
                 self.step(volume, Input::Durable { seq });
             }
         }
@@ -343,7 +349,7 @@ impl Core {
                 let stored = Stored { seq, position };
                 host.stored.push_back(stored);
                 if matches!(entry, Entry::Snapshot(_)) {
-                    host.snapshot = Some(stored);
+                    host.coming_snapshot = Some(stored);
                 }
             }
             // The log also sends an event about it, which stops every volume; this entry just never becomes durable.
@@ -385,8 +391,8 @@ impl Core {
         }
     }
 
-    /// Keeps a volume from pinning old files of the shared log: its hard state, then its records, are written again
-    /// at the head.
+    /// Keeps a volume from pinning old files of the shared log: its hard state is written again at the head, and so are
+    /// its records if they are few. A volume that is written a lot moves on by itself.
     fn unpin(&mut self, volume: VolumeId) {
         let head = self.log.usage().next;
         let Some(host) = self.volumes.get(&volume) else { return };
@@ -394,10 +400,16 @@ impl Core {
         if head.0.saturating_sub(lowest.0) < LONGEST_PIN || self.stopped.is_some() {
             return;
         }
-        if host.snapshot.is_none_or(|snapshot| head.0.saturating_sub(snapshot.position.0) > LONGEST_PIN / 2) {
+        let live_bytes = host.replica.highest().since(host.replica.told().trim);
+        let is_old = |stored: Option<Stored>| {
+            stored.is_none_or(|stored| head.0.saturating_sub(stored.position.0) > LONGEST_PIN / 2)
+        };
+        if is_old(host.snapshot) && is_old(host.coming_snapshot) {
             self.step(volume, Input::Checkpoint);
         }
-        self.copy_forward(volume, head);
+        if live_bytes < FEW_BYTES {
+            self.copy_forward(volume, head);
+        }
     }
 
     fn copy_forward(&mut self, volume: VolumeId, head: Position) {

@@ -192,6 +192,7 @@ impl VolumeSettings {
             durable_seq: stored.back().map_or(0, |stored: &Stored| stored.seq),
             stored,
             snapshot,
+            coming_snapshot: None,
             released: 0,
             write_down_again: false,
             deliveries: VecDeque::new(),

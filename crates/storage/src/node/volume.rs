@@ -44,7 +44,9 @@ pub struct VolumeHost {
     pub stored: VecDeque<Stored>,
     /// Everything up to this seq is on disk, as the replica was told.
     pub durable_seq: Seq,
-    /// The newest snapshot of the hard state: entries below it other than batches are not needed.
+    /// A snapshot of the hard state that is not on disk yet.
+    pub coming_snapshot: Option<Stored>,
+    /// The newest snapshot of the hard state that is on disk: entries below it other than batches are not needed.
     pub snapshot: Option<Stored>,
     /// Batch entries below this seq are not needed any more.
     pub released: Seq,

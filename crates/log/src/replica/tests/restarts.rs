@@ -1,5 +1,5 @@
 use zorya_types::Lsn;
-use zorya_wire::message::log::LeaseHeld;
+use zorya_wire::message::log::{Fetch, LeaseHeld};
 
 use super::*;
 use crate::testkit::Tape;
@@ -25,6 +25,27 @@ fn a_restart_goes_on_after_what_is_in_layers() {
     bench.restart(Tail::Clean, 1_100);
     bench.append_told(1, 2, Bytes::new(), vdl(1_200));
     assert!(bench.effects.contains(&Effect::Deliver { pieces: vec![(2, 100, 100)], upto: Lsn(1_200) }));
+}
+
+/// Pages are in layers up to a cut, which is a multiple of LSN and not where a record ends. A replica that took the cut
+/// for the end of a record found nothing that follows it, and forgot everything acknowledged above.
+#[test]
+fn a_restart_goes_on_after_layers_that_were_cut_inside_a_record() {
+    let mut tape = Tape::new(1, 0, 1_000);
+    let mut bench = Bench::opened();
+    bench.append(1, 1, tape.record(100, true).record(100, true).record(50, true).take()).sync();
+    bench.restart(Tail::Clean, 1_130);
+    assert_eq!(bench.replica.scl(), Lsn(1_250));
+    bench.append_told(1, 2, Bytes::new(), vdl(1_250));
+    assert!(bench.effects.contains(&Effect::Deliver { pieces: vec![(2, 100, 150)], upto: Lsn(1_250) }));
+    let fetch = Fetch { slot: peer(1), truncation: Epoch(1), have: Lsn(1_130), max_bytes: 1 };
+    bench.request(3, fetch, Bytes::new());
+    assert!(
+        bench
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Serve { pieces, .. } if pieces == &[(2, 100, 100)]))
+    );
 }
 
 #[test]
