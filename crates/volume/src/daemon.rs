@@ -10,6 +10,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -115,6 +116,7 @@ pub struct Mounted {
     session: Option<JoinHandle<()>>,
     status: Status,
     progress: Progress,
+    asked_for_loss: Arc<AtomicBool>,
 }
 
 /// Asks a [`Mounted`] to end.
@@ -175,7 +177,9 @@ impl Mounted {
         let status = first_status(&options, &volume, &mount);
         let progress = Progress::new(Instant::now());
         let session = Some(session);
-        let mut mounted = Mounted { options, volume, mount, events, sender, session, status, progress };
+        let asked_for_loss = Arc::default();
+        let mut mounted =
+            Mounted { options, volume, mount, events, sender, session, status, progress, asked_for_loss };
         mounted.write_status().map_err(|error| abandon(&mounted.mount, error))?;
         Ok(mounted)
     }
@@ -259,9 +263,15 @@ impl Mounted {
         }
     }
 
+    /// A store that lost its volume says so to whoever waits for room. One question at a time: while writes block, the
+    /// answer takes as long as that.
     fn look_for_loss(&self) {
-        let events = self.sender.clone();
+        if self.asked_for_loss.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (events, asked) = (self.sender.clone(), Arc::clone(&self.asked_for_loss));
         self.volume.store().when_room(Box::new(move |room| {
+            asked.store(false, Ordering::Release);
             if let Err(lost) = room {
                 // If nobody listens any more, the mount has ended for another reason.
                 let _ = events.send(Event::Lost(lost));

@@ -44,7 +44,14 @@ impl Server {
             .arg("-D")
             .arg(mount.path("pgdata"))
             .args(["-c", "listen_addresses=", "-c", "full_page_writes=off", "-c", "wal_init_zero=off"])
-            .args(["-c", "wal_recycle=off", "-c", "shared_buffers=16MB", "-c", "recovery_init_sync_method=syncfs"])
+            .args([
+                "-c",
+                "wal_recycle=off",
+                "-c",
+                "shared_buffers=16MB",
+                "-c",
+                "recovery_init_sync_method=syncfs",
+            ])
             .args(["-c", "allow_in_place_tablespaces=on", "-c", "max_wal_size=64MB"])
             .arg("-c")
             .arg(format!("unix_socket_directories={}", sockets.display()))
@@ -90,11 +97,24 @@ fn initdb(mount: &TestMount) {
     chown(mount.path("pgdata"), Some(postgres_uid()), None).unwrap();
     let mut command = pg("initdb");
     command.arg("-D").arg(mount.path("pgdata"));
-    run(command.args(["--data-checksums", "--no-sync", "-A", "trust", "--locale=C.UTF-8", "--encoding=UTF8"]));
+    run(command.args([
+        "--data-checksums",
+        "--no-sync",
+        "-A",
+        "trust",
+        "--locale=C.UTF-8",
+        "--encoding=UTF8",
+    ]));
 }
 
 fn check(server: &Server) {
-    run(server.client("psql").args(["-qX", "-d", "postgres", "-c", "create extension if not exists amcheck"]));
+    run(server.client("psql").args([
+        "-qX",
+        "-d",
+        "postgres",
+        "-c",
+        "create extension if not exists amcheck",
+    ]));
     run(server.client("pg_amcheck").args(["--heapallindexed", "-d", "postgres"]));
 }
 

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use zorya_types::{FileKey, Key, Lsn};
 
+/// Where most slots are pinned, searching through them for every insertion would cost more than their memory.
+const PINNED_STEPS: usize = 4096;
+
 #[derive(Debug)]
 struct Slot {
     key: Key,
@@ -119,11 +122,11 @@ impl BlockCache {
         }
     }
 
-    /// A durable slot that was not used since the hand last passed; `None` after two rounds without one.
+    /// A durable slot that was not used since the hand last passed; `None` if two rounds, or many pinned slots in a
+    /// row, do not show one.
     fn victim(&mut self, vdl: Lsn) -> Option<usize> {
-        // Where nearly everything is pinned, looking through it for every insertion would cost more than the memory.
-        let steps = (2 * self.slots.len()).min(2 * self.capacity.max(1)).min(4096);
-        for _ in 0..steps {
+        let mut pinned = 0;
+        for _ in 0..2 * self.slots.len() {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
@@ -131,9 +134,11 @@ impl BlockCache {
             self.hand += 1;
             let slot = &mut self.slots[place];
             if slot.lsn > vdl {
-                continue;
-            }
-            if slot.referenced {
+                pinned += 1;
+                if pinned > PINNED_STEPS {
+                    return None;
+                }
+            } else if slot.referenced {
                 slot.referenced = false;
             } else {
                 return Some(place);

@@ -32,6 +32,25 @@ pub enum Chore {
     },
 }
 
+/// How the first change of the queue is waiting. At most one wait is under way.
+///
+/// ```text
+///   Idle --a change parks--> Asking --the store took the callback--> Waiting --callback--> Idle or Asking
+///                              \--callback within the call--> Early --> Idle or Asking
+/// ```
+#[derive(Debug, Default)]
+pub(super) enum Wakeup {
+    /// The queue is empty.
+    #[default]
+    Idle,
+    /// The store is being asked.
+    Asking,
+    /// The store will call back.
+    Waiting,
+    /// The store called back while it was being asked.
+    Early(Option<FsError>),
+}
+
 /// A change that waits in the queue.
 pub(super) trait Parked: Send {
     /// Tries again. An error is what it waits for now.
@@ -148,11 +167,7 @@ impl Volume {
         } else {
             None
         };
-        state.queue.push_back(Box::new(ParkedChange { attempt, done, outcome: None }));
-        self.unlock(state);
-        if let Some(wait) = wait {
-            self.wait_for(wait);
-        }
+        self.park(state, Box::new(ParkedChange { attempt, done, outcome: None }), wait);
     }
 
     /// A WRITE: as [`Volume::change`], but the bytes are copied only if they have to be parked.
@@ -182,10 +197,18 @@ impl Volume {
         };
         let data = data.to_vec();
         let attempt = move |state: &mut State| state.write(handle, ino, offset, &data);
-        state.queue.push_back(Box::new(ParkedChange { attempt, done, outcome: None }));
+        self.park(state, Box::new(ParkedChange { attempt, done, outcome: None }), wait);
+    }
+
+    /// Puts a change at the end of the queue; `wait` is what it needs if it is the first.
+    fn park(self: &Arc<Self>, mut state: MutexGuard<'_, State>, change: Box<dyn Parked>, wait: Option<Wait>) {
+        state.queue.push_back(change);
+        if wait.is_some() {
+            state.wakeup = Wakeup::Asking;
+        }
         self.unlock(state);
         if let Some(wait) = wait {
-            self.wait_for(wait);
+            self.drive(wait);
         }
     }
 
@@ -193,19 +216,52 @@ impl Volume {
         let volume = Arc::clone(self);
         match wait {
             Wait::Room => self.store.when_room(Box::new(move |room| {
-                volume.resume(room.err().map(FsError::from));
+                volume.wake(room.err().map(FsError::from));
             })),
             Wait::Blocks(keys) => self.fetch(keys, move |fetched| {
-                volume.resume(fetched.err().map(FsError::from));
+                volume.wake(fetched.err().map(FsError::from));
             }),
         }
     }
 
-    /// Runs the queue until it is empty or its first change waits. `error` is why the first cannot go on.
-    fn resume(self: &Arc<Self>, mut error: Option<FsError>) {
+    /// Waits for what the first parked change needs. A store may call back at once, from within the call that asks it:
+    /// then the queue goes on here, not there, so that the stack does not grow with the queue.
+    fn drive(self: &Arc<Self>, mut wait: Wait) {
         loop {
+            self.wait_for(wait);
             let mut state = self.lock();
-            let Some(mut parked) = state.queue.pop_front() else { return };
+            match std::mem::replace(&mut state.wakeup, Wakeup::Waiting) {
+                Wakeup::Early(error) => match self.run_queue(state, error) {
+                    Some(next) => wait = next,
+                    None => return,
+                },
+                Wakeup::Idle | Wakeup::Asking | Wakeup::Waiting => return,
+            }
+        }
+    }
+
+    /// What the first parked change waited for is there, or never will be.
+    fn wake(self: &Arc<Self>, error: Option<FsError>) {
+        let mut state = self.lock();
+        if matches!(state.wakeup, Wakeup::Asking) {
+            state.wakeup = Wakeup::Early(error);
+            return;
+        }
+        if let Some(wait) = self.run_queue(state, error) {
+            self.drive(wait);
+        }
+    }
+
+    /// Runs the queue until it is empty or its first change waits; returns for what. `error` is why the first cannot
+    /// go on. Answers after unlocking.
+    fn run_queue(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        mut error: Option<FsError>,
+    ) -> Option<Wait> {
+        let mut answered = Vec::new();
+        let mut wait = None;
+        while let Some(mut parked) = state.queue.pop_front() {
             let attempted = match error.take() {
                 Some(error) => {
                     parked.fail(error);
@@ -214,17 +270,20 @@ impl Volume {
                 None => parked.attempt(&mut state),
             };
             match attempted {
-                Ok(()) => {
-                    self.unlock(state);
-                    parked.answer();
-                }
-                Err(wait) => {
+                Ok(()) => answered.push(parked),
+                Err(needed) => {
                     state.queue.push_front(parked);
-                    self.unlock(state);
-                    return self.wait_for(wait);
+                    wait = Some(needed);
+                    break;
                 }
             }
         }
+        state.wakeup = if wait.is_some() { Wakeup::Asking } else { Wakeup::Idle };
+        self.unlock(state);
+        for parked in answered {
+            parked.answer();
+        }
+        wait
     }
 
     /// Fetches blocks into the cache, unless they are changed meanwhile.

@@ -11,7 +11,7 @@ use zorya_storage::store::{AppendRefused, NewRecord, VolumeStore};
 use zorya_types::{FileKey, GroupId, Key, Lsn};
 use zorya_wire::record::CODEC_BYTE_RANGE;
 
-use super::queue::{Chore, Parked, Task};
+use super::queue::{Chore, Parked, Task, Wakeup};
 use crate::errno::FsError;
 use crate::file::cache::BlockCache;
 use crate::file::extents::{EXTENT_BLOCKS, Extents, extent_of};
@@ -98,6 +98,7 @@ pub struct State {
     clears: VecDeque<(Lsn, Range<Key>)>,
     /// Parked changes, in order.
     pub(super) queue: VecDeque<Box<dyn Parked>>,
+    pub(super) wakeup: Wakeup,
     /// The last record of this mount.
     pub last_lsn: Lsn,
     pub(super) effects: Effects,
@@ -137,6 +138,7 @@ impl State {
             fetches: HashMap::new(),
             clears: VecDeque::new(),
             queue: VecDeque::new(),
+            wakeup: Wakeup::Idle,
             last_lsn: store.vdl(),
             effects: Effects::default(),
             store,

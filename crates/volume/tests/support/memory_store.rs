@@ -139,7 +139,7 @@ impl MemoryStore {
             let waiting = std::mem::take(&mut inner.durable);
             let (durable, waiting) = waiting.into_iter().partition(|(lsn, _)| *lsn <= vdl);
             inner.durable = waiting;
-            let room = if inner.has_room(0) { std::mem::take(&mut inner.room) } else { Vec::new() };
+            let room = if inner.is_roomy() { std::mem::take(&mut inner.room) } else { Vec::new() };
             let durable: Vec<(Lsn, Waiter)> = durable;
             (durable, room)
         };
@@ -217,8 +217,13 @@ impl MemoryStore {
 }
 
 impl Inner {
+    /// Who waits for room is told of it when it is worth it.
+    fn is_roomy(&self) -> bool {
+        self.has_room(self.limit / 4)
+    }
+
     fn has_room(&self, len: u64) -> bool {
-        self.allocated.0 + len <= self.vdl.0.saturating_add(self.limit)
+        self.allocated.0.saturating_add(len) <= self.vdl.0.saturating_add(self.limit)
     }
 
     fn apply(&mut self, record: &Logged) {
@@ -310,7 +315,7 @@ impl VolumeStore for MemoryStore {
         let mut inner = self.inner.lock();
         let outcome = match &inner.lost {
             Some(lost) => Err(lost.clone()),
-            None if inner.has_room(1) => Ok(()),
+            None if inner.is_roomy() => Ok(()),
             None => return inner.room.push(done),
         };
         drop(inner);

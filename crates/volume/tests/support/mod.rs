@@ -3,3 +3,4 @@
 
 pub mod harness;
 pub mod memory_store;
+pub mod raw;
