@@ -244,10 +244,10 @@ impl Mounted {
         let outcome = durable.recv();
         self.mount.unmount();
         self.join();
-        if let Some(path) = &self.options.status_file {
-            if let Err(error) = std::fs::remove_file(path) {
-                tracing::debug!(%error, ?path, "the status file was gone already");
-            }
+        if let Some(path) = &self.options.status_file
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, ?path, "the status file was gone already");
         }
         match outcome {
             Ok(Err(crate::errno::FsError::Lost(lost))) => Err(MountError::Lost(lost)),
@@ -256,10 +256,10 @@ impl Mounted {
     }
 
     fn join(&mut self) {
-        if let Some(session) = self.session.take() {
-            if session.join().is_err() {
-                tracing::error!("a FUSE thread panicked");
-            }
+        if let Some(session) = self.session.take()
+            && session.join().is_err()
+        {
+            tracing::error!("a FUSE thread panicked");
         }
     }
 

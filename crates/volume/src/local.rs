@@ -36,10 +36,10 @@ impl LocalFiles {
 
     /// Deletes the content of an inode; open descriptors keep it.
     pub fn remove(&self, ino: u64) {
-        if let Err(error) = fs::remove_file(self.path(ino)) {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(ino, %error, "the content of a deleted local file stays in the local directory");
-            }
+        if let Err(error) = fs::remove_file(self.path(ino))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(ino, %error, "the content of a deleted local file stays in the local directory");
         }
     }
 

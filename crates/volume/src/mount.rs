@@ -121,10 +121,10 @@ impl FuseMount {
     pub fn abort(&self) {
         // MNT_FORCE aborts the connection, also where the mount then stays because it is in use.
         let forced = umount2(&self.mountpoint, MntFlags::MNT_FORCE);
-        if forced.is_err() {
-            if let Err(error) = umount2(&self.mountpoint, MntFlags::MNT_DETACH) {
-                tracing::warn!(mountpoint = ?self.mountpoint, %error, "the aborted mount stays in the mount table");
-            }
+        if forced.is_err()
+            && let Err(error) = umount2(&self.mountpoint, MntFlags::MNT_DETACH)
+        {
+            tracing::warn!(mountpoint = ?self.mountpoint, %error, "the aborted mount stays in the mount table");
         }
     }
 }

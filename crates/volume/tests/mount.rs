@@ -1,4 +1,5 @@
 //! A real mount over a store in memory: what programs see.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

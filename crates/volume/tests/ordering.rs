@@ -1,4 +1,5 @@
 //! What waits for what: durability, room, heads of split pages, loss.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

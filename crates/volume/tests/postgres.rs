@@ -1,4 +1,5 @@
 //! PostgreSQL on a mounted volume, the stock engine with the settings that the design relies on.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -141,7 +141,7 @@ impl Namespace {
             self.used_bytes += inode.size;
         }
         if inode.kind == Kind::Directory {
-            self.directories.entry(ino).or_insert_with(Directory::new);
+            self.directories.entry(ino).or_default();
         }
         let placement = inode.placement;
         let is_relation = inode.is_relation();
@@ -178,9 +178,9 @@ impl Namespace {
 
     fn put_dirent(&mut self, directory: u64, cookie: u64, entry: Dirent) {
         if entry.kind == Kind::Directory {
-            self.directories.entry(entry.ino).or_insert_with(Directory::new).name = Arc::clone(&entry.name);
+            self.directories.entry(entry.ino).or_default().name = Arc::clone(&entry.name);
         }
-        let listing = self.directories.entry(directory).or_insert_with(Directory::new);
+        let listing = self.directories.entry(directory).or_default();
         listing.next_cookie = listing.next_cookie.max(cookie + 1);
         listing.by_name.insert(Arc::clone(&entry.name), cookie);
         listing.by_cookie.insert(cookie, entry);
@@ -188,10 +188,10 @@ impl Namespace {
 
     fn drop_dirent(&mut self, directory: u64, cookie: u64) {
         let Some(listing) = self.directories.get_mut(&directory) else { return };
-        if let Some(entry) = listing.by_cookie.remove(&cookie) {
-            if listing.by_name.get(&entry.name) == Some(&cookie) {
-                listing.by_name.remove(&entry.name);
-            }
+        if let Some(entry) = listing.by_cookie.remove(&cookie)
+            && listing.by_name.get(&entry.name) == Some(&cookie)
+        {
+            listing.by_name.remove(&entry.name);
         }
     }
 
@@ -215,9 +215,10 @@ impl Namespace {
     }
 }
 
-impl Directory {
-    fn new() -> Directory {
-        Directory { next_cookie: FIRST_COOKIE, ..Directory::default() }
+impl Default for Directory {
+    fn default() -> Directory {
+        let (by_name, by_cookie, name) = Default::default();
+        Directory { by_name, by_cookie, next_cookie: FIRST_COOKIE, name }
     }
 }
 

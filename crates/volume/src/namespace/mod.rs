@@ -32,7 +32,7 @@ pub const FIRST_COOKIE: u64 = 3;
 const INODE_RESERVATION: u64 = 1024;
 
 /// The entries of one directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
     by_name: HashMap<Arc<[u8]>, u64>,
     by_cookie: BTreeMap<u64, Dirent>,

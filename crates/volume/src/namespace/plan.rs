@@ -230,11 +230,10 @@ impl Namespace {
         }
         if target.ino != ino {
             match (kind, target.kind) {
-                (Kind::Directory, Kind::Directory) => {
-                    if !self.directory(target.ino)?.is_empty() {
-                        return Err(FsError::NotEmpty);
-                    }
+                (Kind::Directory, Kind::Directory) if !self.directory(target.ino)?.is_empty() => {
+                    return Err(FsError::NotEmpty);
                 }
+                (Kind::Directory, Kind::Directory) => {}
                 (Kind::Directory, _) => return Err(FsError::NotDirectory),
                 (_, Kind::Directory) => return Err(FsError::IsDirectory),
                 _ => {}

@@ -17,7 +17,7 @@ impl State {
     pub(super) fn open_inode(&mut self, ino: u64) -> Result<u64, FsError> {
         let inode = self.namespace.inode(ino)?;
         let (is_file, local) = (inode.kind == Kind::Regular, inode.local);
-        let content = if is_file && local && !self.open.get(&ino).is_some_and(|file| file.local.is_some()) {
+        let content = if is_file && local && self.open.get(&ino).is_none_or(|file| file.local.is_none()) {
             Some(self.local_files.content(ino)?)
         } else {
             None
@@ -168,7 +168,7 @@ impl Volume {
     ) {
         let settled = {
             let state = self.lock();
-            !state.open.get(&ino).is_some_and(|file| file.head.is_some())
+            state.open.get(&ino).is_none_or(|file| file.head.is_none())
         };
         if settled {
             return self.durable(done);

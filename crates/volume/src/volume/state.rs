@@ -261,10 +261,10 @@ impl State {
 
     /// Takes the new version of a block into the cache.
     pub(super) fn put_block(&mut self, key: Key, data: Bytes, lsn: Lsn, vdl: Lsn) {
-        if !self.fetches.is_empty() {
-            if let Some(fetch) = self.fetches.get_mut(&key) {
-                fetch.stale = true;
-            }
+        if !self.fetches.is_empty()
+            && let Some(fetch) = self.fetches.get_mut(&key)
+        {
+            fetch.stale = true;
         }
         self.cache.insert(key, data, lsn, vdl);
     }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use zorya_storage::store::VolumeStore;
 use zorya_types::VolumeId;
 use zorya_volume::daemon::{Mounted, Stopper};
+use zorya_volume::mount::FuseMount;
 use zorya_volume::volume::Volume;
 use zorya_volume::{EngineClass, MountError, MountOptions};
 
@@ -20,6 +21,7 @@ pub struct TestMount {
     pub root: PathBuf,
     pub status_file: PathBuf,
     pub volume: Arc<Volume>,
+    mount: FuseMount,
     stopper: Stopper,
     daemon: Option<JoinHandle<Result<(), MountError>>>,
 }
@@ -66,14 +68,14 @@ impl TestMount {
         // A thread that is started here shares this thread's namespace.
         let daemon = thread::spawn(move || {
             let mounted = Mounted::start(options, store)?;
-            ready.send((mounted.stopper(), Arc::clone(mounted.volume()))).unwrap();
+            ready.send((mounted.stopper(), Arc::clone(mounted.volume()), mounted.mount().clone())).unwrap();
             mounted.serve()
         });
-        let (stopper, volume) = match started.recv() {
+        let (stopper, volume, mount) = match started.recv() {
             Ok(started) => started,
             Err(_) => panic!("{:?}", daemon.join()),
         };
-        TestMount { dir, root, status_file, volume, stopper, daemon: Some(daemon) }
+        TestMount { dir, root, status_file, volume, mount, stopper, daemon: Some(daemon) }
     }
 
     pub fn path(&self, below: &str) -> PathBuf {
@@ -95,7 +97,12 @@ impl TestMount {
 impl Drop for TestMount {
     fn drop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
-            self.stopper.stop();
+            if thread::panicking() {
+                // A failed test may leave requests waiting for ever: end them, so that the failure shows.
+                self.mount.abort();
+            } else {
+                self.stopper.stop();
+            }
             let _ = daemon.join();
         }
     }
