@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nix::sys::signal::{SigSet, Signal};
+use tokio::signal::unix::{SignalKind, signal};
 use zorya_chaos::options::Options;
 use zorya_chaos::stage::Stage;
 use zorya_chaos::{faults, round, runner, scenarios, wait};
@@ -34,20 +34,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ctrl-C ends every wait, so that the run ends in order; its leftovers are removed.
+/// Ctrl-C ends every wait, so that the run ends in order; its leftovers are removed. Caught by handlers, not by a blocked
+/// mask: the region's processes would inherit the mask and not hear SIGTERM.
 fn watch_signals() {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-    // Before any other thread exists: all inherit the mask, and only the watcher takes the signals.
-    if let Err(error) = signals.thread_block() {
-        eprintln!("zorya-chaos: Ctrl-C will leave processes behind: {error}");
-        return;
-    }
-    std::thread::spawn(move || {
-        while signals.wait().is_ok() {
-            eprintln!("zorya-chaos: interrupted; removing what was made");
-            wait::interrupt();
+    let watch = async {
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(mut interrupt), Ok(mut terminate)) => loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                eprintln!("zorya-chaos: interrupted; removing what was made");
+                wait::interrupt();
+            },
+            _ => eprintln!("zorya-chaos: Ctrl-C will leave processes behind"),
         }
-    });
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => drop(std::thread::spawn(move || runtime.block_on(watch))),
+        Err(error) => eprintln!("zorya-chaos: Ctrl-C will leave processes behind: {error}"),
+    }
 }
 
 /// A panic of the harness must not leave a region, mounts and namespaces behind.

@@ -66,7 +66,7 @@ impl Process {
 
     /// Waits until it has ended.
     pub fn wait_gone(&self, limit: Duration) -> Result<(), WaitError> {
-        wait::until_true(&format!("the end of process {}", self.pid), limit, || self.is_gone())
+        wait::until_removed(&format!("the end of process {}", self.pid), limit, || self.is_gone())
     }
 
     /// Waits until SIGSTOP took effect.

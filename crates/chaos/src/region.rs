@@ -145,9 +145,11 @@ impl Region {
         Ok(())
     }
 
-    /// Stops everything.
+    /// Stops everything; gives up after a minute, since whoever tears down kills what is left.
     pub fn down(&self) -> Result<(), ShellError> {
-        self.zorya(&["down"]).map(drop)
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "60"]).arg(&self.binary).arg("down").env("ZORYA_HOME", &self.home);
+        shell::output(&mut command).map(drop)
     }
 
     /// What the region says about itself, as it says it.

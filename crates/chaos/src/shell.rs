@@ -33,6 +33,13 @@ pub fn run<S: AsRef<OsStr>>(program: S, arguments: &[&str]) -> Result<String, Sh
     output(&mut command)
 }
 
+/// Where a program of PostgreSQL is: the distribution keeps most of them off the path.
+#[must_use]
+pub fn postgres_program(name: &str) -> std::path::PathBuf {
+    let packaged = std::path::Path::new("/usr/lib/postgresql/15/bin").join(name);
+    if packaged.exists() { packaged } else { name.into() }
+}
+
 /// Runs a prepared command to its end and returns what it printed to stdout.
 pub fn output(command: &mut Command) -> Result<String, ShellError> {
     let result = command.stdin(Stdio::null()).output();

@@ -77,7 +77,7 @@ pub fn execute(config: &Config, script: &str) -> Result<(), VerifyError> {
 
 /// Every table and index of the database against each other, by `pg_amcheck`.
 pub fn amcheck(endpoint: &str) -> Result<(), ShellError> {
-    let mut command = Command::new("pg_amcheck");
+    let mut command = Command::new(shell::postgres_program("pg_amcheck"));
     command.args(["--heapallindexed", "--install-missing", "--jobs=2", endpoint]);
     shell::output(&mut command).map(drop)
 }

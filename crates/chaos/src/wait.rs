@@ -52,6 +52,18 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
     }
 }
 
+/// Waits until `look` says so, for at most `limit`, also in an interrupted run: for what removes things.
+pub fn until_removed(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<(), WaitError> {
+    let begun = Instant::now();
+    while !look() {
+        if begun.elapsed() > limit {
+            return Err(WaitError::TooLong { what: what.to_owned(), limit });
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 /// Waits until `look` says so, for at most `limit`.
 pub fn until_true(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<(), WaitError> {
     until(what, limit, || look().then_some(()))

@@ -17,12 +17,12 @@ const WHOLE: u32 = 15;
 
 pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), ScenarioError> {
     let endpoint = set.region.endpoint()?;
-    shell::run("pgbench", &["-i", "-q", "-s", "10", &endpoint])?;
+    shell::run(shell::postgres_program("pgbench"), &["-i", "-q", "-s", "10", &endpoint])?;
     let time = set.seconds(1800);
     let down = "az3-b";
     let seconds = time.as_secs().to_string();
     let bench = std::thread::spawn(move || {
-        shell::run("pgbench", &["-c", "8", "-j", "2", "-n", "-T", &seconds, &endpoint])
+        shell::run(shell::postgres_program("pgbench"), &["-c", "8", "-j", "2", "-n", "-T", &seconds, &endpoint])
     });
     wait::last(time / WHOLE)?;
     set.region.zorya(&["node", "kill", down]).map_err(RegionError::from)?;

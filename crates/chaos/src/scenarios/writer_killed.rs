@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), ScenarioError> {
     let endpoint = set.region.endpoint()?;
-    shell::run("pgbench", &["-i", "-q", "-s", "10", &endpoint])?;
+    shell::run(shell::postgres_program("pgbench"), &["-i", "-q", "-s", "10", &endpoint])?;
     let ledger = set.load(1, Duration::from_secs(30))?;
     let mut bench = start_tpcb(&endpoint)?;
     let waited = wait::last(set.seconds(180));
@@ -48,7 +48,7 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
 
 fn start_tpcb(endpoint: &str) -> Result<Child, ScenarioError> {
     let arguments = ["-c", "8", "-j", "2", "-n", "-T", "100000", endpoint];
-    let started = Command::new("pgbench").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let started = Command::new(shell::postgres_program("pgbench")).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     Ok(started.map_err(|source| ShellError::Start { command: "pgbench".to_owned(), source })?)
 }
 

@@ -89,7 +89,7 @@ impl Disk {
     /// every mount that there was when it started, and the file system lives as long as the last copy.
     pub fn unmount(&self) -> Result<(), DiskError> {
         let mount = self.mount.to_string_lossy().into_owned();
-        wait::until_true(&format!("the unmounting of {mount}"), Duration::from_secs(20), || {
+        wait::until_removed(&format!("the unmounting of {mount}"), Duration::from_secs(20), || {
             while is_mounted("self", &mount) {
                 if shell::run("umount", &[&mount]).is_err() {
                     return false;
