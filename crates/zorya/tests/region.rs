@@ -1,6 +1,8 @@
 //! A whole region by the real binary: six storage nodes, a mount, PostgreSQL 15. Needs root, /dev/fuse and the engine;
 //! without them each test says so and passes.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -250,4 +252,10 @@ fn requests_that_make_no_sense_are_refused_with_their_codes() {
     region.run(&["cluster", "stop", "second"]);
     region.run(&["cluster", "delete", "second", "--yes"]);
     assert_eq!(region.status()["clusters"].as_array().unwrap().len(), 1);
+    region.run(&["cluster", "delete", "main", "--yes"]);
+    region.run(&["up", "--detach"]);
+    assert!(
+        region.status()["clusters"].as_array().unwrap().is_empty(),
+        "what was deleted does not come back"
+    );
 }

@@ -290,12 +290,12 @@ impl Pair {
         let Some(mount) = self.mount.clone() else { return Ok(()) };
         // The agent sees the mount through the daemon's own root.
         let root = PathBuf::from(format!("/proc/{}/root{}", mount.pid(), self.mountpoint().display()));
-        if self.in_volume(&mount, root.clone(), |root| database::exists(root)).await? {
+        if self.in_volume(&mount, root.clone(), database::exists).await? {
             return Ok(());
         }
-        self.in_volume(&mount, root.clone(), |root| database::clear(root)).await?;
+        self.in_volume(&mount, root.clone(), database::clear).await?;
         self.run_initdb(&mount, postgres).await?;
-        self.in_volume(&mount, root, |root| database::finish(root)).await
+        self.in_volume(&mount, root, database::finish).await
     }
 
     /// Runs something that blocks on the volume, for as long as the mount lives.

@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use super::{Shared, Want, Wish};
 use crate::home::make_dir;
 use crate::logs;
+use crate::ports;
 use crate::process::{self, Entry, Exit, Process, Spawn};
-use crate::region::NodeSpec;
+use crate::region::{NodeSpec, Region};
 use crate::restart::{Decision, RestartPolicy};
 use crate::volumes::NodeReport;
 
@@ -225,7 +226,35 @@ impl Supervisor {
         Some(found)
     }
 
-    fn spawn(&self) -> Result<Process, String> {
+    /// Picks and keeps another port if somebody else took this node's before it ever listened. Later its volumes
+    /// remember the address, and it stays.
+    fn free_port(&mut self) -> Result<(), String> {
+        let spec = &self.spec;
+        let Some((host, port)) = spec.listen.rsplit_once(':') else { return Ok(()) };
+        let Ok(port) = port.parse() else { return Ok(()) };
+        let has_listened = self.shared.home.node_status(&spec.id.0).exists();
+        if has_listened || spec.netns.is_some() || ports::is_free(host, port) {
+            return Ok(());
+        }
+        let taken = |node: &NodeSpec| node.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let reserved = self.shared.region().nodes.iter().filter_map(taken).collect();
+        let picked = ports::pick(host, ports::FIRST_NODE_PORT, &reserved).map_err(|error| chain(&error))?;
+        let (id, listen) = (spec.id.clone(), format!("{host}:{picked}"));
+        tracing::warn!(node = %id, taken = port, picked, "the port is taken; using another");
+        let keep = |region: &mut Region| {
+            region
+                .nodes
+                .iter_mut()
+                .filter(|node| node.id == id)
+                .for_each(|node| node.listen = listen.clone());
+        };
+        self.shared.store.update(keep).map_err(|error| chain(&error))?;
+        self.spec.listen = listen;
+        Ok(())
+    }
+
+    fn spawn(&mut self) -> Result<Process, String> {
+        self.free_port()?;
         let home = &self.shared.home;
         let id = &self.spec.id.0;
         make_dir(&home.node(id), 0o700).map_err(|error| chain(&error))?;

@@ -338,6 +338,7 @@ fn add_cluster(
         phase: Phase::Creating,
         desired: Desired::Running,
     };
+    region.wants_first_cluster = false;
     region.clusters.push(spec.clone());
     Ok(spec)
 }

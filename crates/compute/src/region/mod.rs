@@ -46,6 +46,9 @@ pub struct Region {
     /// Where mounts and engines run.
     #[serde(default)]
     pub compute: ComputeSpec,
+    /// Whether the cluster that a new region starts with is still to be created. False once there was any cluster.
+    #[serde(default)]
+    pub wants_first_cluster: bool,
     /// Its clusters.
     pub clusters: Vec<ClusterSpec>,
 }
@@ -173,6 +176,7 @@ impl Region {
             profile: profile.name.clone(),
             nodes,
             compute,
+            wants_first_cluster: false,
             clusters: Vec::new(),
         }
     }

@@ -31,6 +31,8 @@ pub fn document(invocation: &Invocation) -> anyhow::Result<Document> {
         Ok(value) => serde_json::from_value(value)
             .context("the agent's answer is malformed: is it another version of zorya?"),
         Err(error) if error.is::<NoAgent>() => look(invocation),
+        // It was dying while it was asked.
+        Err(_) if !agent_client::is_there(&invocation.home) => look(invocation),
         Err(error) => Err(error),
     }
 }

@@ -36,17 +36,19 @@ pub fn run(invocation: &Invocation, options: Up) -> anyhow::Result<ExitCode> {
         bail!("mounting a volume needs root: run it as root or with sudo");
     }
     let interrupted = catch_interrupts()?;
-    let is_new = ensure_region(invocation, &options)?;
+    let wants_first_cluster = ensure_region(invocation, &options)?;
     let mut agent = match agent_client::is_there(&invocation.home) {
         true => None,
         false => Some(start_agent(invocation)?),
     };
-    let asking = Asking {
-        invocation,
-        wait_seconds: options.wait.seconds,
-        first_cluster: is_new && !options.no_cluster,
-    };
-    let outcome = asking.until_up(&interrupted);
+    let asking =
+        Asking { invocation, wait_seconds: options.wait.seconds, first_cluster: wants_first_cluster };
+    let mut outcome = asking.until_up(&interrupted);
+    if outcome.is_err() && !interrupted.load(Ordering::Relaxed) && !agent_client::is_there(&invocation.home) {
+        // It was dying while it was asked.
+        agent = Some(start_agent(invocation)?);
+        outcome = asking.until_up(&interrupted);
+    }
     if interrupted.load(Ordering::Relaxed) {
         return stop(invocation);
     }
@@ -57,14 +59,13 @@ pub fn run(invocation: &Invocation, options: Up) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Makes region and key unless they are there. Returns whether the region has no cluster yet and is new.
+/// Makes region and key unless they are there. Returns whether its first cluster is still to be created.
 fn ensure_region(invocation: &Invocation, options: &Up) -> anyhow::Result<bool> {
     let home = &invocation.home;
     home.make()?;
     if home.region_file().exists() {
         // Read here so that a damaged or newer file is told at once, and not by an agent that does not start.
-        let region = invocation.region()?;
-        return Ok(region.clusters.is_empty() && !home.root().join("first-cluster-made").exists());
+        return Ok(invocation.region()?.wants_first_cluster);
     }
     // Two `up` at once must not make two regions.
     let _lock = Lock::take(&home.lock_file())?;
@@ -74,14 +75,15 @@ fn ensure_region(invocation: &Invocation, options: &Up) -> anyhow::Result<bool> 
         None => Layout::local(options.zones, options.nodes_per_zone),
     };
     let nodes = layout.resolve(home)?;
-    let region = Region::new(&profile, nodes, layout.compute);
+    let mut region = Region::new(&profile, nodes, layout.compute);
+    region.wants_first_cluster = !options.no_cluster;
     if !options.no_cluster {
         region.place(&profile).map_err(|error| Usage(error.to_string()))?;
     }
     // The key first: a region without its key could not be used, a key without a region is replaced.
     key::create(&home.key_file(), region.id)?;
     RegionStore::create(home.region_file(), region)?;
-    Ok(true)
+    Ok(!options.no_cluster)
 }
 
 /// Starts the agent and waits until it listens.
