@@ -29,6 +29,8 @@ const CATCH_UP: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rounds whose tables stay, to be verified again later.
 const KEPT: usize = 6;
+/// How many rounds in a hundred are verified with cold caches.
+const COLD_PERCENT: u64 = 40;
 /// Of what is lost or extra, how many are told in words.
 const TOLD: usize = 10;
 
@@ -128,7 +130,7 @@ fn try_play(
     let load = Load::start(LoadOptions {
         config: config.clone(),
         clients: field.options.clients,
-        seed: numbers.next(),
+        seed: numbers.draw(),
         tables,
         patience: PATIENCE,
         large: kind.large_rows,
@@ -139,6 +141,10 @@ fn try_play(
     summary.acknowledged = ledger.count(Outcome::Acknowledged);
     summary.unknown = ledger.count(Outcome::Unknown);
     summary.aborted = ledger.count(Outcome::Aborted);
+    if played.is_ok() && (kind.scars || numbers.chance(COLD_PERCENT)) {
+        summary.cold = true;
+        restart_cluster(field.region)?;
+    }
     // Even a round that went wrong is verified, if the engine answers: the more there is to see, the better.
     let verified = verify_all(field, &config, tables, &mut ledger, number, summary);
     played?;
@@ -150,6 +156,14 @@ fn try_play(
         field.region.wait_caught_up(CATCH_UP)?;
     }
     Ok(())
+}
+
+/// An engine and a mount that were just started have nothing in their caches: what is verified comes from storage.
+fn restart_cluster(region: &Region) -> Result<(), RoundError> {
+    for action in ["stop", "start"] {
+        region.zorya(&["cluster", action, crate::region::CLUSTER]).map_err(RegionError::from)?;
+    }
+    Ok(region.wait_healthy(CATCH_UP)?)
 }
 
 /// How clients connect to the region.

@@ -14,7 +14,7 @@ impl Numbers {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
@@ -23,7 +23,7 @@ impl Numbers {
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "no number is below 0");
         // The bias of a 64-bit number over these small ranges is far below what anyone could notice.
-        self.next() % end
+        self.draw() % end
     }
 
     /// A number from `first` to `last`.
@@ -66,8 +66,8 @@ mod tests {
     fn a_seed_means_the_same_for_ever() {
         // The published test vector of SplitMix64 for seed 1234567.
         let mut numbers = Numbers::from_seed(1_234_567);
-        assert_eq!(numbers.next(), 6_457_827_717_110_365_317);
-        assert_eq!(numbers.next(), 3_203_168_211_198_807_973);
+        assert_eq!(numbers.draw(), 6_457_827_717_110_365_317);
+        assert_eq!(numbers.draw(), 3_203_168_211_198_807_973);
     }
 
     #[test]

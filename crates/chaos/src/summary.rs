@@ -27,6 +27,8 @@ pub struct RoundSummary {
     pub recovered_ms: Option<u64>,
     /// The longest time without any commit, from injection to recovery, in milliseconds.
     pub stalled_ms: u64,
+    /// Whether it was verified by an engine and a mount with empty caches.
+    pub cold: bool,
     /// What must be there and is not: how many.
     pub lost: u64,
     /// What must not be there and is: how many.

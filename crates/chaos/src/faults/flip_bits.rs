@@ -21,6 +21,9 @@ pub enum Where {
 /// How many bits flip.
 const BITS: usize = 8;
 
+/// Among how many of the newest files one is chosen.
+const NEWEST: usize = 3;
+
 /// One flipped bit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Flip {
@@ -48,9 +51,11 @@ impl FlipBits {
 
     fn damage(&mut self, data: &Path) -> Result<(), FaultError> {
         let files = candidates(data, self.place);
-        let Some(path) = files.last() else {
+        if files.is_empty() {
             return Err(FaultError::NoTarget(format!("{:?} file in {}", self.place, data.display())));
-        };
+        }
+        // The newest are the ones that are still needed.
+        let path = self.numbers.pick(&files[files.len().saturating_sub(NEWEST)..]);
         let found = flip(path, &mut self.numbers)
             .map_err(|source| FaultError::Damage { path: path.clone(), source })?;
         if found.is_empty() {
@@ -150,16 +155,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         fs::create_dir(&log).unwrap();
-        fs::write(log.join("1"), [0; 100]).unwrap();
         let mut content = vec![0; 10_000];
         content[4000..4100].fill(0x55);
-        fs::write(log.join("2"), &content).unwrap();
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-        File::options().write(true).open(log.join("2")).unwrap().set_modified(late).unwrap();
+        for newer in ["1", "2", "3"] {
+            fs::write(log.join(newer), &content).unwrap();
+            File::options().write(true).open(log.join(newer)).unwrap().set_modified(late).unwrap();
+        }
+        fs::write(log.join("0"), [1; 9000]).unwrap();
         let mut fault = FlipBits::new(Targets { ids: vec!["n".to_owned()] }, Where::Log, 5);
         fault.damage(dir.path()).unwrap();
         assert!(fault.flips.iter().all(|flip| (4000..4100).contains(&flip.offset) && is_there(flip)));
-        assert_ne!(fs::read(log.join("2")).unwrap(), content);
+        assert_eq!(fs::read(log.join("0")).unwrap(), [1; 9000], "an old file is left alone");
         let mut layers = FlipBits::new(Targets { ids: vec!["n".to_owned()] }, Where::Layers, 5);
         assert!(matches!(layers.damage(dir.path()), Err(FaultError::NoTarget(_))));
     }

@@ -22,7 +22,10 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     let down = "az3-b";
     let seconds = time.as_secs().to_string();
     let bench = std::thread::spawn(move || {
-        shell::run(shell::postgres_program("pgbench"), &["-c", "8", "-j", "2", "-n", "-T", &seconds, &endpoint])
+        shell::run(
+            shell::postgres_program("pgbench"),
+            &["-c", "8", "-j", "2", "-n", "-T", &seconds, &endpoint],
+        )
     });
     wait::last(time / WHOLE)?;
     set.region.zorya(&["node", "kill", down]).map_err(RegionError::from)?;

@@ -48,7 +48,11 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
 
 fn start_tpcb(endpoint: &str) -> Result<Child, ScenarioError> {
     let arguments = ["-c", "8", "-j", "2", "-n", "-T", "100000", endpoint];
-    let started = Command::new(shell::postgres_program("pgbench")).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let started = Command::new(shell::postgres_program("pgbench"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     Ok(started.map_err(|source| ShellError::Start { command: "pgbench".to_owned(), source })?)
 }
 
