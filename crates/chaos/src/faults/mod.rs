@@ -143,7 +143,7 @@ pub const CATALOGUE: &[Kind] = &[
     Kind::new("down-zone-plus-one", 2, |n| Box::new(DownNodes::new(Targets::zone_plus_one(n)))),
     Kind::new("kill-mount", 3, |_| Box::new(KillWriter::new(&[Part::Mount]))),
     Kind::new("kill-engine", 3, |_| Box::new(KillWriter::new(&[Part::Engine]))),
-    Kind::new("kill-backend", 3, |n| Box::new(KillWriter::new(&[Part::Backend(n.next())]))),
+    Kind::new("kill-backend", 3, |n| Box::new(KillWriter::new(&[Part::Backend(n.draw())]))),
     Kind::new("kill-writer", 4, |_| Box::new(KillWriter::new(&[Part::Engine, Part::Mount]))),
     Kind::new("kill-agent", 2, |_| Box::new(KillAgent::default())),
     Kind::new("kill-everything", 4, |_| Box::new(KillEverything::default())),
@@ -173,9 +173,9 @@ pub const CATALOGUE: &[Kind] = &[
     .lasting(3000, 8000),
     Kind::new("full-disk-node", 2, |n| Box::new(FullDisk::new(Targets::nodes(n, 1)))).large_rows(),
     Kind::new("full-disk-zone", 1, |n| Box::new(FullDisk::new(Targets::zone(n)))).large_rows(),
-    Kind::new("flip-log", 2, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Log, n.next())))
+    Kind::new("flip-log", 2, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Log, n.draw())))
         .scarring(),
-    Kind::new("flip-layer", 2, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Layers, n.next())))
+    Kind::new("flip-layer", 2, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Layers, n.draw())))
         .large_rows()
         .scarring(),
     Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1)))),

@@ -35,7 +35,7 @@ pub fn payload(row: RowId, version: u32, bytes: u32) -> String {
     let mut numbers = Numbers::from_seed(seed);
     let mut text = String::with_capacity(bytes as usize);
     while text.len() < bytes as usize {
-        let number = numbers.next();
+        let number = numbers.draw();
         let left = bytes as usize - text.len();
         text.extend((0..10.min(left)).map(|at| char::from(LETTERS[(number >> (6 * at)) as usize & 63])));
     }
