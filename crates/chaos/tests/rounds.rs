@@ -3,6 +3,7 @@
 //! Needs root, FUSE, loop devices and the release binary (`ZORYA_BIN`, or `target/release/zorya` of the workspace); the
 //! planted bugs need a binary with the feature `planted-bugs` (`ZORYA_PLANTED_BIN`). What is missing is printed, and the
 //! test passes without having tested anything.
+#![allow(clippy::unwrap_used, reason = "in a test, what must not fail may panic")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! Bad disks, bad peers, bad requests: a clear error, and nothing that was acknowledged is lost.
+#![allow(clippy::unwrap_used, reason = "in a test, what must not fail may panic")]
 
 mod support;
 

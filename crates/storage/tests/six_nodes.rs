@@ -1,4 +1,5 @@
 //! Six real storage nodes and the client: what is acknowledged is there, whoever is down.
+#![allow(clippy::unwrap_used, reason = "in a test, what must not fail may panic")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Every decoder of what crosses a connection takes any bytes: it answers or says what is wrong, and never panics.
 //!
 //! `fuzz_decoders` does the same for `ZORYA_FUZZ_MINUTES`, mutating valid messages (`make fuzz`).
+#![allow(clippy::unwrap_used, reason = "in a test, what must not fail may panic")]
 
 use std::time::{Duration, Instant};
 

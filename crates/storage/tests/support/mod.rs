@@ -1,4 +1,5 @@
 //! A region of storage nodes inside the test's process: real nodes, disks and sockets.
+#![allow(clippy::unwrap_used, reason = "in a test, what must not fail may panic")]
 
 use std::path::Path;
 use std::sync::Arc;
