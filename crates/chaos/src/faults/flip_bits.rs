@@ -16,6 +16,8 @@ pub enum Where {
     Log,
     /// Layers of pages.
     Layers,
+    /// The lists of a volume's layers.
+    Manifests,
 }
 
 /// How many bits flip.
@@ -71,15 +73,21 @@ fn candidates(data: &Path, place: Where) -> Vec<PathBuf> {
     let mut found = Vec::new();
     match place {
         Where::Log => collect(&data.join("log"), &mut found),
-        Where::Layers => {
+        Where::Layers | Where::Manifests => {
             for volume in fs::read_dir(data.join("volumes")).into_iter().flatten().flatten() {
                 collect(&volume.path().join("pages"), &mut found);
             }
         }
     }
-    let described =
-        |path: &Path| path.extension().is_some_and(|extension| extension == "json" || extension == "tmp");
-    found.retain(|(path, _)| !described(path));
+    found.retain(|(path, _)| {
+        let is_layer = path.extension().is_some_and(|extension| extension == "layer");
+        let is_manifest = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("manifest-"));
+        match place {
+            Where::Log => true,
+            Where::Layers => is_layer,
+            Where::Manifests => is_manifest,
+        }
+    });
     found.sort_by_key(|(_, written)| *written);
     found.into_iter().map(|(path, _)| path).collect()
 }

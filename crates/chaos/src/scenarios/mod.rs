@@ -98,9 +98,14 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
 impl Set<'_> {
     /// Starts the clients on tables of their own.
     fn load(&self, number: u64, patience: Duration) -> Result<Load, ScenarioError> {
+        self.load_of(number, self.options.clients, patience)
+    }
+
+    /// Starts that many clients.
+    fn load_of(&self, number: u64, clients: u32, patience: Duration) -> Result<Load, ScenarioError> {
         Ok(Load::start(LoadOptions {
             config: round::connection(self.region)?,
-            clients: self.options.clients,
+            clients,
             seed: self.options.first_seed(),
             tables: Tables { number },
             patience,

@@ -1,4 +1,5 @@
-//! Two mount daemons on one volume: the older is fenced, and never do both acknowledge.
+//! Two mount daemons on one volume, the second told that the first is dead: the older is fenced, and never do both
+//! acknowledge.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::shell::ShellError;
 use crate::summary::ScenarioSummary;
 use crate::wait;
 
-/// How long the second may take to open the volume: it waits out the first one's lease.
+/// How long the second may take to open the volume.
 const OPEN: Duration = Duration::from_secs(30);
 
 pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), ScenarioError> {
@@ -41,7 +42,7 @@ fn fence(
     load: &crate::load::Load,
     first: Process,
 ) -> Result<(), ScenarioError> {
-    let directory = set.stage.work().join("second");
+    let directory = set.region.home().join("second");
     let status = directory.join("mount.json");
     let mut second = start_second(set, &directory, &status, first)?;
     let opened = wait::until_true("the second daemon serving", OPEN, || fs::metadata(&status).is_ok());
@@ -57,7 +58,7 @@ fn fence(
     });
     let _ = second.kill();
     let _ = second.wait();
-    opened?;
+    opened.inspect_err(|_| eprintln!("chaos: {}", fs::read_to_string(directory.join("log")).unwrap_or_default()))?;
     Ok(waited?)
 }
 
@@ -77,7 +78,11 @@ fn start_second(
     make(&local)?;
     let places = [("--mountpoint", mountpoint.as_path()), ("--local-dir", &local), ("--status-file", status)];
     let mut arguments: Vec<String> =
-        first.arguments().into_iter().skip(1).filter(|word| word != "--reaped").collect();
+        first.arguments().into_iter().skip(1).collect();
+    // As if the supervisor had wrongly taken the first for dead: without this the second waits for the lease, which a
+    // living writer renews for ever.
+    arguments.retain(|word| word != "--reaped");
+    arguments.push("--reaped".to_owned());
     for (name, place) in places {
         let at = arguments.iter().position(|word| word == name);
         let value = at.and_then(|at| arguments.get_mut(at + 1));
@@ -87,6 +92,6 @@ fn start_second(
     let log = fs::File::create(directory.join("log"))
         .map_err(|error| ScenarioError::Unexpected(error.to_string()))?;
     let mut command = Command::new(set.region.binary());
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("RUST_LOG", "info");
     Ok(command.spawn().map_err(|source| ShellError::Start { command: "zorya mount".to_owned(), source })?)
 }
