@@ -6,7 +6,8 @@ mod support;
 use std::time::Duration;
 
 use support::{Region, durable, get, put, try_durable, wait_until};
-use zorya_storage::store::{VolumeLost, VolumeStore};
+use zorya_storage::store::{AppendRefused, NewRecord, VolumeLost, VolumeStore};
+use zorya_wire::record::CODEC_NONE;
 
 #[test]
 fn what_was_durable_is_read_back_by_the_next_writer_and_the_old_one_is_fenced() {
@@ -24,10 +25,10 @@ fn what_was_durable_is_read_back_by_the_next_writer_and_the_old_one_is_fenced() 
     assert_eq!(get(&*second, 7).unwrap(), "changed");
     assert_eq!(get(&*second, 99).unwrap(), "value 99");
     assert_eq!(get(&*second, 100), None);
-    let late = first.append(zorya_storage::store::NewRecord { codec: 0, payload: &[], groups: &[] });
+    let late = first.append(NewRecord { codec: CODEC_NONE, payload: &[], groups: &[] });
     let fenced = match late {
         Ok(lsn) => durable(&*first, lsn).unwrap_err(),
-        Err(zorya_storage::store::AppendRefused::Lost(lost)) => lost,
+        Err(AppendRefused::Lost(lost)) => lost,
         Err(other) => panic!("{other}"),
     };
     assert!(matches!(fenced, VolumeLost::Fenced { by, .. } if by == second.epoch()));
@@ -48,6 +49,10 @@ fn a_zone_down_is_not_noticed_and_a_zone_and_one_down_only_waits() {
     let waiting = put(&*client, 3, b"three");
     assert!(try_durable(&*client, waiting, Duration::from_millis(300)).is_none());
     assert_eq!(get(&*client, 2).unwrap(), "four", "reads need no write quorum");
+    wait_until("the lease has run out as well", || {
+        let heartbeat = NewRecord { codec: CODEC_NONE, payload: &[], groups: &[] };
+        matches!(client.append(heartbeat), Err(AppendRefused::AtAllocationLimit))
+    });
     region.start_node(2);
     durable(&*client, waiting).unwrap();
     assert_eq!(get(&*client, 3).unwrap(), "three");
@@ -102,4 +107,24 @@ fn everything_stopped_and_started_again_is_as_it_was() {
     drop(client);
     let again = region.open(volume);
     assert!(again.epoch() > epoch);
+}
+
+#[test]
+fn an_opener_gets_the_volume_from_a_writer_that_lives_and_goes_on_writing() {
+    let region = Region::start();
+    let volume = region.create_volume();
+    let first = region.open(volume);
+    let second = std::thread::scope(|scope| {
+        let opener = scope.spawn(|| region.open_reaped(volume, false));
+        while !opener.is_finished() {
+            let heartbeat = NewRecord { codec: CODEC_NONE, payload: &[], groups: &[] };
+            if let Err(AppendRefused::Lost(_)) = first.append(heartbeat) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        opener.join().unwrap()
+    });
+    durable(&*second, put(&*second, 1, b"second")).unwrap();
+    assert!(second.epoch() > first.epoch());
 }

@@ -23,7 +23,6 @@ impl Replica {
         self.refuse_if_stopped()?;
         let runs = batch::parse(records).map_err(invalid)?;
         self.refuse_if_ahead(now, &runs)?;
-        let waiter = Waiter { from, id, epoch: append.epoch };
         let upto = runs.last().map_or(Lsn::ZERO, Run::end);
         match self.hard.truncation.clone().filter(|truncation| truncation.own().epoch == append.epoch) {
             Some(truncation) => {
@@ -36,7 +35,8 @@ impl Replica {
             // gets these records from them too.
             None => self.gossip.miss_opening(append.epoch),
         }
-        self.lease.grant(now, self.config.lease_ms);
+        let renewed = self.lease.renew(now, self.config.lease_ms);
+        let waiter = Waiter { from, id, epoch: append.epoch, renewed };
         self.waiting.appends.push((waiter, upto));
         if self.is_behind() {
             self.ask_everyone(out);

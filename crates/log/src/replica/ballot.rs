@@ -18,12 +18,13 @@ impl Replica {
     ) -> Result<(), Refusal> {
         self.refuse_if_other(promise.incarnation)?;
         self.refuse_if_stopped()?;
-        let waiter = Waiter { from, id, epoch: promise.epoch };
+        let waiter = Waiter { from, id, epoch: promise.epoch, renewed: false };
         if promise.epoch <= self.hard.promised {
             return self.promise_again(waiter);
         }
         let remaining_ms = self.lease.remaining_ms(now);
         if remaining_ms > 0 && !promise.reaped {
+            self.lease.want(now, self.config.lease_ms);
             return Err(LeaseHeld { remaining_ms }.into());
         }
         if is_planted(PlantedBug::SclBeforePromise) {
@@ -87,8 +88,8 @@ impl Replica {
         } else if self.hard.truncation.as_ref() != Some(&accept.truncation) {
             return Err(invalid("another truncation was accepted in this epoch"));
         }
-        self.lease.grant(now, self.config.lease_ms);
-        let waiter = Waiter { from, id, epoch: accept.epoch };
+        self.lease.begin(now, self.config.lease_ms);
+        let waiter = Waiter { from, id, epoch: accept.epoch, renewed: true };
         let handed = if is_planted(PlantedBug::TruncationNotPersisted) { 0 } else { self.disk.handed };
         Waiting::replace(&mut self.waiting.accepts, waiter, handed);
         Ok(())
@@ -138,7 +139,7 @@ impl Replica {
         if self.accepted_epoch() != catch_up.epoch {
             return Err(invalid("the truncation of this epoch was not accepted here"));
         }
-        let waiter = Waiter { from, id, epoch: catch_up.epoch };
+        let waiter = Waiter { from, id, epoch: catch_up.epoch, renewed: false };
         Waiting::replace(&mut self.waiting.catch_ups, waiter, catch_up.upto);
         if self.reached.received < catch_up.upto {
             self.ask_everyone(out);

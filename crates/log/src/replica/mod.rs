@@ -156,7 +156,7 @@ impl Replica {
             log: RecordLog::default(),
             reached: Reached::default(),
             disk: Disk::default(),
-            lease: Lease::None,
+            lease: Lease::default(),
             waiting: Waiting::default(),
             gossip: Gossip::new(peers),
             config,

@@ -63,7 +63,7 @@ impl Replica {
         replica.reached.persisted = delivered;
         replica.advance();
         if replica.hard.promised.0 > 0 {
-            replica.lease = Lease::Unknown;
+            replica.lease = Lease::unknown();
         }
         Ok(replica)
     }

@@ -59,7 +59,13 @@ impl Replica {
             }
         }
         for waiter in newest {
-            let acked = Acked { epoch, scl, persisted: self.reached.persisted, clock_us: now.clock_us };
+            let acked = Acked {
+                epoch,
+                scl,
+                persisted: self.reached.persisted,
+                renewed: waiter.renewed,
+                clock_us: now.clock_us,
+            };
             out.push(Effect::reply(waiter.from, waiter.id, acked));
         }
     }

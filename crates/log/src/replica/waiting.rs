@@ -14,6 +14,8 @@ pub(super) struct Waiter {
     pub id: u64,
     /// The epoch that it was asked in.
     pub epoch: Epoch,
+    /// The request renewed the writer's lease.
+    pub renewed: bool,
 }
 
 /// Everybody who waits.

@@ -92,7 +92,7 @@ pub struct Progress {
 struct SlotView {
     scl: Lsn,
     persisted: Lsn,
-    /// When the newest request that it answered was sent, in monotonic milliseconds.
+    /// When the newest request that renewed the lease was sent, in monotonic milliseconds.
     heard_ms: u64,
 }
 
@@ -218,7 +218,9 @@ impl Writer {
         };
         view.scl = view.scl.max(acked.scl.min(last));
         view.persisted = view.persisted.max(acked.persisted);
-        view.heard_ms = view.heard_ms.max(sent_at_ms);
+        if acked.renewed {
+            view.heard_ms = view.heard_ms.max(sent_at_ms);
+        }
         self.clocks.note(now, slot, acked.clock_us);
         let progress = self.raise();
         self.raise_trim();

@@ -24,7 +24,7 @@ fn writer(profile: &str) -> Writer {
 }
 
 fn ack(scl: u64) -> Acked {
-    Acked { epoch: Epoch(3), scl: Lsn(scl), persisted: Lsn(scl), clock_us: CLOCK_US }
+    Acked { epoch: Epoch(3), scl: Lsn(scl), persisted: Lsn(scl), renewed: true, clock_us: CLOCK_US }
 }
 
 #[test]

@@ -113,11 +113,15 @@ impl Region {
     }
 
     pub fn open(&self, volume: VolumeId) -> Arc<Client> {
+        self.open_reaped(volume, true)
+    }
+
+    pub fn open_reaped(&self, volume: VolumeId, reaped: bool) -> Arc<Client> {
         let options = ClientOptions {
             volume,
             addresses: self.addresses.clone(),
             key: self.key.clone(),
-            reaped: true,
+            reaped,
             progress: Arc::new(|_| {}),
         };
         client::open(options).unwrap()

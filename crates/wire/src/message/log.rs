@@ -128,6 +128,9 @@ encoded_struct! {
         pub scl: Lsn,
         /// In layers, over all of this node's page segments of the volume.
         pub persisted: Lsn,
+        /// The append renewed the writer's lease here. It does not while another opener asks for a promise, so that the
+        /// lease ends and the volume can change hands.
+        pub renewed: bool,
         /// The replica's clock, microseconds since 1970.
         pub clock_us: u64,
     }

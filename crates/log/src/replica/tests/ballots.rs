@@ -56,6 +56,40 @@ fn a_lease_holds_off_an_opener_unless_the_writer_is_known_to_be_dead() {
     assert!(bench.promised().is_some(), "the lease has run out");
 }
 
+/// A writer that lives renews its lease for ever. An opener that waits for the end of it has to get its turn.
+#[test]
+fn a_lease_is_not_renewed_while_an_opener_waits_for_its_end() {
+    let mut bench = Bench::opened();
+    bench.now_ms = 10_000;
+    bench.append(1, 1, Bytes::new());
+    bench.promise(2, false);
+    assert_eq!(bench.refused(), Some(LeaseHeld { remaining_ms: 2_000 }.into()));
+    bench.now_ms = 11_000;
+    bench.append(1, 2, Bytes::new());
+    let renewed = bench.replies().into_iter().find_map(|(_, body)| match body {
+        ResponseBody::Acked(acked) => Some(acked.renewed),
+        _ => None,
+    });
+    assert_eq!(renewed, Some(false));
+    bench.now_ms = 12_000;
+    bench.promise(2, false).sync();
+    assert!(bench.promised().is_some());
+}
+
+#[test]
+fn an_opener_that_is_gone_is_forgotten() {
+    let mut bench = Bench::opened();
+    bench.now_ms = 10_000;
+    bench.append(1, 1, Bytes::new());
+    bench.promise(2, false);
+    assert!(bench.refused().is_some());
+    bench.now_ms = 14_000;
+    bench.append(1, 2, Bytes::new());
+    bench.now_ms = 14_500;
+    bench.promise(3, false);
+    assert_eq!(bench.refused(), Some(LeaseHeld { remaining_ms: 1_500 }.into()));
+}
+
 #[test]
 fn an_accepted_truncation_deletes_what_it_annuls_before_anything_is_said() {
     let mut tape = Tape::new(1, 0, 1_000);
