@@ -43,7 +43,8 @@ soak: ## the simulation, for hours: MINUTES=…
 	cargo run --release -p zorya-sim -- --minutes $(MINUTES)
 
 fuzz: ## every decoder with random input: MINUTES=…
-	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release --workspace fuzz_ -- --ignored --nocapture
+	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release -p zorya-wire --test decoders fuzz_ -- --ignored --nocapture
+	PROPTEST_CASES=$$(($(MINUTES) * 100000)) cargo test --release -p zorya-redo -p zorya-pages --lib panic
 
 fresh: ## both commands in a fresh Debian 12 root
 	scripts/fresh-debian

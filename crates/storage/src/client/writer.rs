@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::store::{AppendRefused, Done, NewRecord, VolumeLost};
 
 /// A batch that is open for so long is sent even if nobody waits for it.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(5);
 /// A batch of so many bytes is sent at once.
 const SEAL_BYTES: usize = 64 << 10;
 /// Who waits for room is woken when there is so much, in bytes.
