@@ -100,6 +100,29 @@ pub struct InstanceStatus {
     pub mount_pid: Option<i32>,
 }
 
+impl Status {
+    /// The states of everything, in one line.
+    fn in_words(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| format!("{} {}", node.id, node.state));
+        let clusters = self.clusters.iter().map(|cluster| {
+            let segments = cluster.volume["segments"].as_array().into_iter().flatten();
+            let segments = segments.map(|segment| {
+                let facts = &segment["facts"];
+                format!("{} scl {} tail {}", segment["node"], facts["scl"], facts["tail"])
+            });
+            let segments: Vec<_> = segments.collect();
+            format!(
+                "{} {} ({}; {})",
+                cluster.id,
+                cluster.state,
+                cluster.volume["reason"],
+                segments.join(", ")
+            )
+        });
+        nodes.chain(clusters).collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// A region under test.
 #[derive(Debug)]
 pub struct Region {
@@ -219,7 +242,7 @@ impl Region {
         let waited = wait::until_true("every process of the region running", limit, || self.is_healthy());
         waited.map_err(|error| match error {
             WaitError::TooLong { what, limit } => {
-                let state = self.status_text().unwrap_or_else(|error| error.to_string());
+                let state = self.status().map_or_else(|error| error.to_string(), |status| status.in_words());
                 WaitError::TooLong { what: format!("{what} (status: {state})"), limit }.into()
             }
             other => other.into(),
@@ -263,7 +286,14 @@ impl Region {
         self.wait_healthy(UP)
     }
 
-    /// The end of a file of the region's home, for evidence.
+    /// The log of the cluster's mount daemons.
+    #[must_use]
+    pub fn log_of_mount(&self) -> String {
+        std::fs::read_to_string(self.home.join("clusters").join(CLUSTER).join("mount.log"))
+            .unwrap_or_default()
+    }
+
+    /// The log of a storage node, for evidence.
     #[must_use]
     pub fn log_of_node(&self, id: &str) -> String {
         std::fs::read_to_string(self.home.join("nodes").join(id).join("node.log")).unwrap_or_default()

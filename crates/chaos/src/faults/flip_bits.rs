@@ -81,7 +81,8 @@ fn candidates(data: &Path, place: Where) -> Vec<PathBuf> {
     }
     found.retain(|(path, _)| {
         let is_layer = path.extension().is_some_and(|extension| extension == "layer");
-        let is_manifest = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("manifest-"));
+        let is_manifest =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("manifest-"));
         match place {
             Where::Log => true,
             Where::Layers => is_layer,

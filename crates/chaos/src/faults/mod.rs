@@ -178,9 +178,11 @@ pub const CATALOGUE: &[Kind] = &[
     Kind::new("flip-layer", 2, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Layers, n.draw())))
         .large_rows()
         .scarring(),
-    Kind::new("flip-manifest", 1, |n| Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Manifests, n.draw())))
-        .large_rows()
-        .scarring(),
+    Kind::new("flip-manifest", 1, |n| {
+        Box::new(FlipBits::new(Targets::nodes(n, 1), Where::Manifests, n.draw()))
+    })
+    .large_rows()
+    .scarring(),
     Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1)))),
     Kind::new("power-cut-zone", 3, |n| Box::new(PowerCut::new(Targets::zone(n)))),
     Kind::new("power-cut-all", 5, |n| Box::new(PowerCut::new(Targets::nodes(n, 6)))),

@@ -58,7 +58,9 @@ fn fence(
     });
     let _ = second.kill();
     let _ = second.wait();
-    opened.inspect_err(|_| eprintln!("chaos: {}", fs::read_to_string(directory.join("log")).unwrap_or_default()))?;
+    opened.inspect_err(|_| {
+        eprintln!("chaos: {}", fs::read_to_string(directory.join("log")).unwrap_or_default())
+    })?;
     Ok(waited?)
 }
 
@@ -77,8 +79,7 @@ fn start_second(
     make(&mountpoint)?;
     make(&local)?;
     let places = [("--mountpoint", mountpoint.as_path()), ("--local-dir", &local), ("--status-file", status)];
-    let mut arguments: Vec<String> =
-        first.arguments().into_iter().skip(1).collect();
+    let mut arguments: Vec<String> = first.arguments().into_iter().skip(1).collect();
     // As if the supervisor had wrongly taken the first for dead: without this the second waits for the lease, which a
     // living writer renews for ever.
     arguments.retain(|word| word != "--reaped");

@@ -107,7 +107,4 @@ fn note_throughput(load: &Load, summary: &mut ScenarioSummary, begun: Instant, l
     summary.promise(back.is_some_and(|back| back <= LOW), || {
         format!("throughput was not back above {} % within {} s", BACK * 100.0, LOW.as_secs())
     });
-    summary.promise(after >= BACK * before, || {
-        format!("throughput without the zone was {after:.0} of {before:.0} commits per second")
-    });
 }
