@@ -200,10 +200,18 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut disk = Disk::at(dir.path().join("d.img"), dir.path().join("d"));
-        disk.make(64).unwrap();
-        check(&mut disk);
-        disk.unmake().unwrap();
+        let mut made = Unmade(Disk::at(dir.path().join("d.img"), dir.path().join("d")));
+        made.0.make(64).unwrap();
+        check(&mut made.0);
+    }
+
+    /// Leaves no mount behind, also when a check fails.
+    struct Unmade(Disk);
+
+    impl Drop for Unmade {
+        fn drop(&mut self) {
+            self.0.unmake().unwrap();
+        }
     }
 
     #[test]
@@ -213,6 +221,7 @@ mod tests {
             let mut file = File::create(&synced).unwrap();
             file.write_all(&[7; 10_000]).unwrap();
             file.sync_all().unwrap();
+            drop(file);
             File::open(&disk.mount).unwrap().sync_all().unwrap();
             fs::write(&unsynced, [8; 10_000]).unwrap();
             disk.cut_power().unwrap();
