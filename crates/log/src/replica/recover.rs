@@ -1,6 +1,6 @@
 //! A replica after a restart: rebuilt from what its disk has.
 
-use zorya_types::Lsn;
+use zorya_types::{Epoch, Lsn};
 use zorya_wire::message::log::Tail;
 
 use super::batch::{self, BadBatch, Run};
@@ -87,7 +87,11 @@ impl Replica {
             Entry::Promise { epoch } => self.hard.promised = self.hard.promised.max(epoch),
             Entry::Accept { truncation } => {
                 self.hard.promised = self.hard.promised.max(truncation.own().epoch);
-                self.hard.truncation = Some(truncation);
+                // Never back to an older one, in whatever order the disk kept them.
+                let newest = self.hard.truncation.as_ref().map_or(Epoch(0), |own| own.own().epoch);
+                if truncation.own().epoch >= newest {
+                    self.hard.truncation = Some(truncation);
+                }
             }
             Entry::Told { told } => raise(&mut self.hard.told, &told),
             Entry::Vouch { tail } => self.hard.tail = tail,

@@ -21,7 +21,7 @@ use super::disk::{NodeDisk, VolumeFile};
 use super::reads::SharedVolumes;
 use super::recovery::Recovered;
 use super::status;
-use super::volume::{Delivery, Stored, VolumeHost};
+use super::volume::{Delivery, Moving, Stored, VolumeHost};
 use crate::clock::Clock;
 use crate::net::Peer;
 
@@ -268,8 +268,10 @@ impl Core {
         let ids: Vec<VolumeId> = self.volumes.keys().copied().collect();
         for volume in ids {
             let Some(host) = self.volumes.get_mut(&volume) else { continue };
-            let index = host.stored.partition_point(|stored| stored.position < upto);
-            let Some(seq) = index.checked_sub(1).map(|last| host.stored[last].seq) else { continue };
+            host.moving.take_if(|moving| moving.last < upto);
+            // From the end: what was moved to the head lies behind entries with a higher seq.
+            let durable = host.stored.iter().rev().find(|stored| stored.position < upto);
+            let Some(seq) = durable.map(|stored| stored.seq) else { continue };
             if host.durable_seq < seq {
                 host.durable_seq = seq;
                 if let Some(snapshot) = host.coming_snapshot.take_if(|snapshot| snapshot.seq <= seq) {
@@ -400,38 +402,54 @@ impl Core {
         if head.0.saturating_sub(lowest.0) < LONGEST_PIN || self.stopped.is_some() {
             return;
         }
-        let live_bytes = host.replica.highest().since(host.replica.told().trim);
+        if host.moving.is_some() {
+            return;
+        }
         let is_old = |stored: Option<Stored>| {
             stored.is_none_or(|stored| head.0.saturating_sub(stored.position.0) > LONGEST_PIN / 2)
         };
-        if is_old(host.snapshot) && is_old(host.coming_snapshot) {
-            self.step(volume, Input::Checkpoint);
-        }
+        let Some(snapshot) = host.snapshot.filter(|snapshot| !is_old(Some(*snapshot))) else {
+            // Records move once a snapshot that makes older hard state needless is on disk.
+            if is_old(host.coming_snapshot) {
+                self.step(volume, Input::Checkpoint);
+            }
+            return;
+        };
+        let live_bytes = host.replica.highest().since(host.replica.told().trim);
         if live_bytes < FEW_BYTES {
-            self.copy_forward(volume, head);
+            self.move_to_head(volume, head, lowest, snapshot);
         }
     }
 
-    fn copy_forward(&mut self, volume: VolumeId, head: Position) {
+    /// Writes a volume's old records again at the log's head. Its old hard state is left behind: the snapshot has it, and
+    /// at the head it would come after newer hard state and undo it at a restart.
+    fn move_to_head(&mut self, volume: VolumeId, head: Position, lowest: Position, snapshot: Stored) {
         let Some(host) = self.volumes.get_mut(&volume) else { return };
         host.forget_unneeded();
-        for stored in &mut host.stored {
-            if head.0.saturating_sub(stored.position.0) < LONGEST_PIN / 2 {
-                break;
+        let is_old = |stored: &Stored| {
+            stored.seq < snapshot.seq && head.0.saturating_sub(stored.position.0) >= LONGEST_PIN / 2
+        };
+        let log = &self.log;
+        let (mut last, mut failed) = (None, false);
+        host.stored.retain_mut(|stored| {
+            if failed || !is_old(stored) {
+                return true;
             }
-            let copied =
-                self.log.read(stored.position).map_err(|error| error.to_string()).and_then(|found| {
-                    let again = self.log.append(volume, found.kind, &[found.payload], false);
-                    again.map_err(|error| error.to_string())
-                });
-            match copied {
-                Ok(position) => stored.position = position,
+            match moved(log, volume, stored.position) {
+                Ok(Some(position)) => {
+                    stored.position = position;
+                    last = Some(position);
+                    true
+                }
+                Ok(None) => false,
                 Err(error) => {
-                    tracing::error!(%volume, %error, "cannot copy an old entry forward; its log file stays");
-                    return;
+                    tracing::error!(%volume, %error, "cannot move an old entry to the log's head; its log file stays");
+                    failed = true;
+                    true
                 }
             }
-        }
+        });
+        host.moving = last.map(|last| Moving { from: lowest, last });
     }
 
     fn node_request(&mut self, request: NodeRequest) -> NodeResponse {
@@ -502,4 +520,17 @@ impl Core {
 
 fn refused(text: String) -> NodeResponse {
     Reason { text }.into()
+}
+
+/// Writes records again at the log's head and returns where; `None` if the entry is hard state.
+fn moved(
+    log: &NodeLog,
+    volume: VolumeId,
+    from: Position,
+) -> Result<Option<Position>, Box<dyn std::error::Error>> {
+    let found = log.read(from)?;
+    if !matches!(Entry::decode(found.kind, found.payload.clone())?, Entry::Batch { .. }) {
+        return Ok(None);
+    }
+    Ok(Some(log.append(volume, found.kind, &[found.payload], false)?))
 }

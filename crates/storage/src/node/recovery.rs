@@ -194,6 +194,7 @@ impl VolumeSettings {
             snapshot,
             coming_snapshot: None,
             released: 0,
+            moving: None,
             write_down_again: false,
             deliveries: VecDeque::new(),
             shared: Arc::new(shared),

@@ -32,6 +32,15 @@ pub struct Delivery {
     pub upto: Lsn,
 }
 
+/// Entries on their way to the log's head.
+#[derive(Clone, Copy, Debug)]
+pub struct Moving {
+    /// Where the first of them was: it stays until the last one is on disk again.
+    pub from: Position,
+    /// Where the last one is now.
+    pub last: Position,
+}
+
 /// A volume on this node.
 pub struct VolumeHost {
     /// What is written down about it.
@@ -50,6 +59,8 @@ pub struct VolumeHost {
     pub snapshot: Option<Stored>,
     /// Batch entries below this seq are not needed any more.
     pub released: Seq,
+    /// Entries that are being moved to the log's head; `None` once they are on disk there.
+    pub moving: Option<Moving>,
     /// The replica knows something from beyond damage in the log: it is to be written down where it will be found.
     pub write_down_again: bool,
     /// Delivered by the replica, not yet applied to the pages.
@@ -82,13 +93,12 @@ impl VolumeHost {
         Some(self.stored[index].position)
     }
 
-    /// The lowest position of the node log that this volume needs; `None` if it needs nothing.
+    /// The lowest position of the node log that this volume needs; `None` if it needs nothing. Entries that were moved
+    /// to the log's head come first and lie behind others, so all are looked at.
     pub fn lowest_needed(&self) -> Option<Position> {
-        let first = self.stored.front().map(|stored| stored.position);
-        match (first, self.snapshot) {
-            (Some(first), Some(snapshot)) => Some(first.min(snapshot.position)),
-            (first, snapshot) => first.or(snapshot.map(|stored| stored.position)),
-        }
+        let stored = self.stored.iter().map(|stored| stored.position);
+        let snapshot = self.snapshot.map(|stored| stored.position);
+        stored.chain(snapshot).chain(self.moving.map(|moving| moving.from)).min()
     }
 
     /// Forgets entries that neither the log nor a restart needs: batches below `released`, and everything else below

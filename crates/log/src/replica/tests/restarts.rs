@@ -48,6 +48,23 @@ fn a_restart_goes_on_after_layers_that_were_cut_inside_a_record() {
     );
 }
 
+/// A node that moved old entries to its log's head read an old truncation after the newest one at its restart, took it
+/// for its own, and refused its peers' ever after: what had been annulled was there again.
+#[test]
+fn a_restart_keeps_the_newest_truncation_in_whatever_order_the_disk_has_them() {
+    let mut tape = Tape::new(1, 0, 1_000);
+    let mut bench = Bench::opened();
+    bench.append(1, 1, tape.record(100, true).record(100, true).take()).sync();
+    bench.accept(2, truncation(&[(1, 0, 1_000), (2, 1_100, 2_100)])).sync();
+    let (_, old) = bench.disk[0].clone();
+    assert!(matches!(&old, Entry::Accept { .. }), "{old:?}");
+    let seq = bench.disk.last().map_or(0, |(seq, _)| *seq) + 1;
+    bench.disk.push((seq, old));
+    bench.durable = bench.disk.len();
+    bench.restart(Tail::Clean, 0);
+    assert_eq!((bench.replica.highest(), bench.replica.promised()), (Lsn(1_100), Epoch(2)));
+}
+
 #[test]
 fn a_restart_deletes_annulled_records_again() {
     let mut tape = Tape::new(1, 0, 1_000);
