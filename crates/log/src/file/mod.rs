@@ -15,6 +15,7 @@
 //! the I/O.
 
 mod config;
+mod direct;
 pub mod disk;
 mod error;
 mod frame;

@@ -3,6 +3,7 @@
 //! | task | owns | born | dies |
 //! |---|---|---|---|
 //! | sender, one per replica (`sender.rs`) | the connection that appends go out on | open | shutdown, volume lost |
+//! | waker (`writer.rs`) | one wake-up for all senders | open | shutdown |
 //! | sealer (`writer.rs`) | the timer that sends what nobody waits for | open | shutdown |
 //! | read (`reader.rs`) | one read, its retries and hedges | `read` | answer, volume lost |
 //!

@@ -73,6 +73,7 @@ pub async fn open_volume(options: &ClientOptions, stop: &CancellationToken) -> R
             tokio::spawn(sender.run(stop.clone()));
         }
     }
+    tokio::spawn(writer.clone().run_waker(stop.clone()));
     tokio::spawn(writer.clone().run_sealer(stop.clone()));
     let lineage = description.lineage;
     let reader = Arc::new(Reader::new(options.volume, lineage.clone(), peers, writer.clone()));

@@ -81,12 +81,12 @@ impl Sender {
         let mut id = 0;
         let mut urgent_told = Lsn::ZERO;
         while !self.writer.is_lost() {
-            let outbox = self.writer.take(sent, REQUEST_BYTES);
+            let outbox = self.writer.take(self.slot, sent, REQUEST_BYTES);
             let news = !outbox.batches.is_empty();
             let hurry = outbox.urgent && urgent_told < sent;
             if news || hurry || id == 0 || self.idle().await {
                 id += 1;
-                let outbox = if news { outbox } else { self.writer.take(sent, REQUEST_BYTES) };
+                let outbox = if news { outbox } else { self.writer.take(self.slot, sent, REQUEST_BYTES) };
                 if let Some(last) = outbox.batches.last() {
                     sent = last.last;
                 }

@@ -23,6 +23,8 @@ use crate::store::{AppendRefused, Done, NewRecord, VolumeLost};
 
 /// A batch that is open for so long is sent even if nobody waits for it.
 const LINGER: Duration = Duration::from_millis(5);
+/// A replica that is behind and did not acknowledge anything for so long is not counted on.
+const SILENCE: Duration = Duration::from_millis(50);
 /// A batch of so many bytes is sent at once.
 const SEAL_BYTES: usize = 64 << 10;
 /// Who waits for room is woken when there is so much, in bytes.
@@ -57,6 +59,8 @@ struct State {
     lost: Option<VolumeLost>,
     refusals: Vec<Option<String>>,
     scls: Vec<Lsn>,
+    /// When each replica last acknowledged.
+    acked_at: Vec<Instant>,
     last_append: Instant,
 }
 
@@ -66,6 +70,9 @@ pub struct WriterShared {
     vdl: AtomicU64,
     /// One per replica: there is something to send.
     wake: Vec<Notify>,
+    /// There is something to send to every replica. Waking a task from outside of its runtime is a system call; this
+    /// way it is one for all of them.
+    wake_all: Notify,
     connected: Vec<AtomicBool>,
     /// The open batch is no longer empty.
     opened: Notify,
@@ -116,12 +123,14 @@ impl WriterShared {
             lost: None,
             refusals: vec![None; replicas],
             scls: vec![Lsn::ZERO; replicas],
+            acked_at: vec![Instant::now(); replicas],
             last_append: Instant::now(),
         };
         Arc::new(WriterShared {
             state: Mutex::new(state),
             vdl: AtomicU64::new(vdl.0),
             wake: (0..replicas).map(|_| Notify::new()).collect(),
+            wake_all: Notify::new(),
             connected: (0..replicas).map(|_| AtomicBool::new(false)).collect(),
             opened: Notify::new(),
             epoch: opened.epoch,
@@ -292,7 +301,10 @@ impl WriterShared {
     }
 
     /// What a replica that was sent everything up to `sent` is to get next, at most about `max_bytes`.
-    pub fn take(&self, sent: Lsn, max_bytes: usize) -> Outbox {
+    ///
+    /// Only as many replicas as a write quorum needs are told that somebody waits. The others sync a few milliseconds
+    /// later, with company; that is also how long a commit is late when one of the first does not answer.
+    pub fn take(&self, slot: Slot, sent: Lsn, max_bytes: usize) -> Outbox {
         let mut state = self.state.lock();
         state.seal();
         let first = state.batches.partition_point(|batch| batch.last <= sent);
@@ -303,7 +315,20 @@ impl WriterShared {
             room
         };
         let batches: Vec<Batch> = state.batches.range(first..).take_while(fits).cloned().collect();
-        Outbox { batches, told: state.core.told(), urgent: state.urgent > self.vdl() }
+        let urgent = state.urgent > self.vdl() && !self.is_spare(&state, slot);
+        Outbox { batches, told: state.core.told(), urgent }
+    }
+
+    /// Whether a write quorum of replicas that answer stands before this one.
+    fn is_spare(&self, state: &State, slot: Slot) -> bool {
+        let vdl = self.vdl();
+        let answers = |slot: usize| {
+            let behind = state.scls[slot] < vdl && state.acked_at[slot].elapsed() > SILENCE;
+            self.connected[slot].load(Ordering::Relaxed) && state.refusals[slot].is_none() && !behind
+        };
+        let own = usize::from(slot.0);
+        let before = (0..own).filter(|slot| answers(*slot)).count();
+        before >= usize::from(self.membership.profile.write_quorum) && answers(own)
     }
 
     /// A replica has acknowledged.
@@ -312,6 +337,7 @@ impl WriterShared {
         let mut state = self.state.lock();
         state.refusals[usize::from(slot.0)] = None;
         state.scls[usize::from(slot.0)] = acked.scl;
+        state.acked_at[usize::from(slot.0)] = Instant::now();
         let progress = state.core.acked(now, slot, acked, sent_at_ms);
         let room = state.take_room_waiters(now);
         if !progress.vcl_rose && !progress.vdl_rose {
@@ -348,7 +374,17 @@ impl WriterShared {
     }
 
     fn wake_senders(&self) {
-        self.wake.iter().for_each(Notify::notify_one);
+        self.wake_all.notify_one();
+    }
+
+    /// Passes wake-ups on to the senders.
+    pub async fn run_waker(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.wake_all.notified() => self.wake.iter().for_each(Notify::notify_one),
+            }
+        }
     }
 
     /// Sends what nobody waits for after a short while, and logs the time when nothing else is logged.
