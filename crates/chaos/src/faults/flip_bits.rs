@@ -84,7 +84,7 @@ fn candidates(data: &Path, place: Where) -> Vec<PathBuf> {
         let is_manifest =
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("manifest-"));
         match place {
-            Where::Log => true,
+            Where::Log => path.extension().is_some_and(|extension| extension == "log"),
             Where::Layers => is_layer,
             Where::Manifests => is_manifest,
         }
@@ -167,15 +167,16 @@ mod tests {
         let mut content = vec![0; 10_000];
         content[4000..4100].fill(0x55);
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-        for newer in ["1", "2", "3"] {
+        for newer in ["1.log", "2.log", "3.log"] {
             fs::write(log.join(newer), &content).unwrap();
             File::options().write(true).open(log.join(newer)).unwrap().set_modified(late).unwrap();
         }
-        fs::write(log.join("0"), [1; 9000]).unwrap();
+        fs::write(log.join("0.log"), [1; 9000]).unwrap();
+        fs::write(log.join("spare-4"), [1; 9000]).unwrap();
         let mut fault = FlipBits::new(Targets { ids: vec!["n".to_owned()] }, Where::Log, 5);
         fault.damage(dir.path()).unwrap();
         assert!(fault.flips.iter().all(|flip| (4000..4100).contains(&flip.offset) && is_there(flip)));
-        assert_eq!(fs::read(log.join("0")).unwrap(), [1; 9000], "an old file is left alone");
+        assert_eq!(fs::read(log.join("0.log")).unwrap(), [1; 9000], "an old file is left alone");
         let mut layers = FlipBits::new(Targets { ids: vec!["n".to_owned()] }, Where::Layers, 5);
         assert!(matches!(layers.damage(dir.path()), Err(FaultError::NoTarget(_))));
     }
