@@ -15,7 +15,6 @@
 //! the I/O.
 
 mod config;
-mod direct;
 pub mod disk;
 mod error;
 mod frame;

@@ -35,6 +35,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let command = match arguments.command {
         Command::StorageNode(options) => return processes::storage_node(options),
         Command::Mount(options) => return processes::mount(options),
+        // It makes regions of its own and needs none.
+        Command::Bench(options) => return bench(&options, arguments.output),
         command => command,
     };
     let invocation = Invocation { home: home(arguments.home)?, output: arguments.output };
@@ -46,8 +48,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Node(command) => node::run(&invocation, command),
         Command::Sql(options) => sql::run(&invocation, options),
         Command::Agent => agent::run(&invocation),
-        Command::StorageNode(_) | Command::Mount(_) => unreachable!("handled above"),
+        Command::StorageNode(_) | Command::Mount(_) | Command::Bench(_) => unreachable!("handled above"),
     }
+}
+
+fn bench(options: &zorya_bench::BenchArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let report = zorya_bench::run(options)?;
+    match output {
+        Output::Json => crate::output::json(&serde_json::to_value(&report)?)?,
+        Output::Table => print!("{report}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {
