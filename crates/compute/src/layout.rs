@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::home::Home;
-use crate::ports::{self, FIRST_NODE_PORT, NoFreePort};
+use crate::ports::{self, NoFreePort};
 use crate::region::{ComputeSpec, Desired, NodeSpec, check_name};
 
 /// A layout as it stands in the file.
@@ -112,6 +112,7 @@ impl Layout {
 
     /// Fills in what the file left open: data directories and free ports.
     pub fn resolve(&self, home: &Home) -> Result<Vec<NodeSpec>, LayoutError> {
+        let first = ports::first_node_port(home.root());
         let mut names = BTreeSet::new();
         let mut reserved = BTreeSet::new();
         let mut nodes = Vec::with_capacity(self.nodes.len());
@@ -123,7 +124,7 @@ impl Layout {
             let listen = match &node.listen {
                 Some(listen) => checked_address(&node.id, listen)?,
                 None => {
-                    let port = ports::pick("127.0.0.1", FIRST_NODE_PORT, &reserved)?;
+                    let port = ports::pick("127.0.0.1", first, &reserved)?;
                     reserved.insert(port);
                     format!("127.0.0.1:{port}")
                 }

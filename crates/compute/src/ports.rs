@@ -2,9 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::Path;
 
 /// Where storage nodes' ports are searched from.
 pub const FIRST_NODE_PORT: u16 = 7101;
+/// How far apart regions of one host search for their nodes' ports, and over how many places.
+const REGION_STEP: u16 = 20;
+const REGION_PLACES: u64 = 500;
+
+/// Where a region with this home searches for its storage nodes' ports: regions that start at the same moment would
+/// otherwise see the same ports free.
+#[must_use]
+pub fn first_node_port(home: &Path) -> u16 {
+    let sum = home.as_os_str().as_encoded_bytes().iter();
+    let place = sum.fold(5381_u64, |hash, byte| hash.wrapping_mul(33) ^ u64::from(*byte)) % REGION_PLACES;
+    FIRST_NODE_PORT + place as u16 * REGION_STEP
+}
+
 /// Where engines' ports are searched from: PostgreSQL's own.
 pub const FIRST_ENGINE_PORT: u16 = 5432;
 
@@ -37,6 +51,14 @@ pub fn pick(host: &str, first: u16, reserved: &BTreeSet<u16>) -> Result<u16, NoF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regions_search_in_different_places_below_the_outgoing_range() {
+        let places: BTreeSet<u16> =
+            (0..50).map(|n| first_node_port(Path::new(&format!("/tmp/.tmp{n:06}/home")))).collect();
+        assert!(places.len() > 40, "{places:?}");
+        assert!(places.iter().all(|port| (7101..31_000).contains(port)), "{places:?}");
+    }
 
     #[test]
     fn a_taken_or_reserved_port_is_not_picked() {

@@ -299,10 +299,11 @@ impl Supervisor {
 
     async fn create_volume(&self, spec: &ClusterSpec) -> Result<(), ClusterError> {
         let profile = Profile::named(&spec.profile)?;
-        let nodes = self.shared.region().addresses(spec);
         loop {
+            // Anew each time: a node whose port was taken before it ever listened gets another.
+            let nodes = self.shared.region().addresses(spec);
             let (volumes, profile, nodes, volume) =
-                (self.shared.volumes.clone(), profile.clone(), nodes.clone(), spec.volume);
+                (self.shared.volumes.clone(), profile.clone(), nodes, spec.volume);
             let created = blocking(move || volumes.create(volume, &profile, &nodes)).await;
             match created {
                 Ok(()) => return Ok(()),

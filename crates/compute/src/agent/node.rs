@@ -238,7 +238,8 @@ impl Supervisor {
         }
         let taken = |node: &NodeSpec| node.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let reserved = self.shared.region().nodes.iter().filter_map(taken).collect();
-        let picked = ports::pick(host, ports::FIRST_NODE_PORT, &reserved).map_err(|error| chain(&error))?;
+        let first = ports::first_node_port(self.shared.home.root());
+        let picked = ports::pick(host, first, &reserved).map_err(|error| chain(&error))?;
         let (id, listen) = (spec.id.clone(), format!("{host}:{picked}"));
         tracing::warn!(node = %id, taken = port, picked, "the port is taken; using another");
         let keep = |region: &mut Region| {
