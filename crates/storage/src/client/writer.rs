@@ -92,16 +92,6 @@ pub struct Outbox {
     pub urgent: bool,
 }
 
-fn link_groups<'a>(
-    core: &mut Writer,
-    record: &NewRecord<'a>,
-    lsn: Lsn,
-    links: &mut Vec<zorya_wire::GroupLink>,
-) {
-    links.clear();
-    core.link_groups(record.groups, lsn, links);
-}
-
 impl WriterShared {
     /// A writer for a volume that was just opened.
     pub fn new(opened: &Opened, tails: Vec<(GroupId, Lsn)>, clock: Clock) -> Arc<WriterShared> {
@@ -424,7 +414,7 @@ impl State {
         })?;
         let lsn = placement.start.plus(u64::from(len));
         let mut links = Vec::new();
-        link_groups(&mut self.core, record, lsn, &mut links);
+        self.core.link_groups(record.groups, lsn, &mut links);
         let flags = if consistency_point { FLAG_CONSISTENCY_POINT } else { 0 };
         RecordBuilder {
             flags,

@@ -9,4 +9,5 @@ mod peer;
 
 pub use framed::{FrameReader, write_outgoing};
 pub use meet::{ConnectError, accept, connect};
+pub(crate) use peer::send_all;
 pub use peer::{Peer, PeerGone};

@@ -11,7 +11,7 @@ use zorya_wire::message::{Outgoing, Request};
 
 use super::core::{Event, Events};
 use super::reads::{self, SharedVolumes};
-use crate::net::{FrameReader, accept, write_outgoing};
+use crate::net::{FrameReader, accept, send_all};
 
 /// How many answers may wait for a peer that does not read them; then the connection is closed.
 pub const ANSWERS: usize = 4096;
@@ -60,17 +60,9 @@ async fn converse(stream: TcpStream, origin: u64, key: &RegionKey, events: &Even
     let (read, mut write) = stream.into_split();
     let (replies, mut answers) = mpsc::channel(ANSWERS);
     events.send(Event::Connected { origin, replies: replies.clone() });
-    let sending = async {
-        let mut messages = Vec::with_capacity(32);
-        while answers.recv_many(&mut messages, 32).await > 0 {
-            write_outgoing(&mut write, &messages).await?;
-            messages.clear();
-        }
-        Ok(())
-    };
     let ended = tokio::select! {
         ended = receive(FrameReader::new(read), origin, events, &shared, &replies) => ended,
-        ended = sending => ended,
+        ended = send_all(&mut write, &mut answers) => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(origin, %error, "a connection ended");
