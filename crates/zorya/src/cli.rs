@@ -148,7 +148,7 @@ pub struct ClusterCreate {
     /// An engine parameter; may be repeated
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     pub parameters: Vec<(String, String)>,
-    /// The mount daemon's block cache in MiB [default: 256]
+    /// The mount daemon's block cache in MiB [default: an eighth of the host's memory]
     #[arg(long, value_name = "MIB")]
     pub cache_mib: Option<u64>,
     /// Where the engine's binaries are [default: the distribution's place]
@@ -244,7 +244,7 @@ pub struct Mount {
     #[arg(long)]
     pub local_dir: PathBuf,
     /// The block cache's size in bytes
-    #[arg(long, default_value_t = zorya_compute::region::DEFAULT_CACHE_BYTES)]
+    #[arg(long, default_value_t = zorya_compute::region::default_cache_bytes())]
     pub cache_bytes: u64,
     /// Where it says how it is
     #[arg(long)]

@@ -17,7 +17,7 @@ use crate::disk::{self, Watermark};
 use crate::home::{Home, make_dir};
 use crate::ports::{self, FIRST_ENGINE_PORT};
 use crate::postgres::{Postgres, settings};
-use crate::region::{ClusterSpec, DEFAULT_CACHE_BYTES, Desired, Phase, Region, RegionError, check_name};
+use crate::region::{ClusterSpec, Desired, Phase, Region, RegionError, check_name, default_cache_bytes};
 
 type Telling = mpsc::Sender<Progress>;
 
@@ -333,7 +333,7 @@ fn add_cluster(
         nodes,
         port,
         parameters,
-        cache_bytes: new.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+        cache_bytes: new.cache_bytes.unwrap_or_else(default_cache_bytes),
         bin_dir: new.bin_dir,
         phase: Phase::Creating,
         desired: Desired::Running,

@@ -1,5 +1,6 @@
 //! A region: which nodes and clusters there should be. Kept in `HOME/region.json` ([`store`]).
 
+mod memory;
 mod store;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use zorya_types::{NodeId, Profile, VolumeId};
 
 use crate::volumes::NodeAddress;
 
+pub use memory::default_cache_bytes;
 pub use store::{RegionError, RegionStore};
 
 /// The newest format of `region.json` that this binary reads and the one that it writes.
@@ -131,8 +133,6 @@ pub struct ClusterSpec {
     pub desired: Desired,
 }
 
-/// The block cache of a mount daemon unless told otherwise.
-pub const DEFAULT_CACHE_BYTES: u64 = 256 << 20;
 
 /// There are too few nodes for a profile.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ fn cluster(name: &str, nodes: Vec<NodeId>) -> ClusterSpec {
         nodes,
         port: 5432,
         parameters: BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
-        cache_bytes: DEFAULT_CACHE_BYTES,
+        cache_bytes: 256 << 20,
         bin_dir: None,
         phase: Phase::Ready,
         desired: Desired::Running,

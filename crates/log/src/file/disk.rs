@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 
 use super::OpenError;
+use super::direct::DirectFile;
 
 /// A directory of files. A rename or removal is durable only after [`Disk::sync_names`].
 pub trait Disk: Send + Sync + 'static {
@@ -95,12 +96,20 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
-        Ok(Arc::new(file))
+        OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        self.open(name)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
+        let path = self.path.join(name);
+        match DirectFile::open(&path) {
+            Ok(file) => Ok(Arc::new(file)),
+            // A file system that cannot do it.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

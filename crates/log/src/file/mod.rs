@@ -11,10 +11,11 @@
 //!   appends are refused, what was taken waits in memory, and all goes on when there is room.
 //!
 //! Roles: [`config`] is the settings; [`queue`] gives places and holds what waits; [`sync`] writes groups; [`keeper`] and [`spares`] keep files
-//! ready; [`recover`] and [`scan`] read a log at open; [`frame`], [`header`] and [`names`] are the format; [`disk`] is
+//! ready; [`recover`] and [`scan`] read a log at open; [`frame`], [`header`] and [`names`] are the format; [`disk`] and [`direct`] are
 //! the I/O.
 
 mod config;
+mod direct;
 pub mod disk;
 mod error;
 mod frame;

@@ -18,6 +18,8 @@ use crate::net::{FrameReader, connect, write_outgoing};
 
 /// The lease is renewed and positions are told at least this often.
 const RENEWAL: Duration = Duration::from_millis(300);
+/// How long what nobody waits for is kept back, so that more goes into one request.
+const COMPANY: Duration = Duration::from_millis(5);
 /// At most so many bytes of batches go into one request.
 const REQUEST_BYTES: usize = 1 << 20;
 /// How long to wait before connecting again, at most.
@@ -81,6 +83,9 @@ impl Sender {
         let mut id = 0;
         let mut urgent_told = Lsn::ZERO;
         while !self.writer.is_lost() {
+            if id > 0 && self.writer.may_wait(self.slot, sent) {
+                tokio::time::sleep(COMPANY).await;
+            }
             let outbox = self.writer.take(self.slot, sent, REQUEST_BYTES);
             let news = !outbox.batches.is_empty();
             let hurry = outbox.urgent && urgent_told < sent;

@@ -25,12 +25,18 @@ use crate::store::{AppendRefused, Done, NewRecord, VolumeLost};
 const LINGER: Duration = Duration::from_millis(5);
 /// A replica that is behind and did not acknowledge anything for so long is not counted on.
 const SILENCE: Duration = Duration::from_millis(50);
+/// Batches that a write quorum has are kept for connected replicas that were not sent them yet, up to so many bytes.
+/// What is dropped before, a replica gets from its peers.
+const KEPT_BYTES: usize = 8 << 20;
 /// A batch of so many bytes is sent at once.
 const SEAL_BYTES: usize = 64 << 10;
 /// Who waits for room is woken when there is so much, in bytes.
 const WORTH_WAKING: u64 = ALLOCATION_LIMIT / 4;
 /// An idle volume logs the time this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// In [`State::taken`]: no batch is kept for this replica.
+const NOTHING_KEPT: Lsn = Lsn(u64::MAX);
 
 /// A run of records that ends at a consistency point and is sent whole.
 #[derive(Clone, Debug)]
@@ -46,8 +52,12 @@ struct State {
     /// Records that are not sealed into a batch yet.
     open: BytesMut,
     open_last: Lsn,
-    /// Batches that are above VCL, oldest first.
+    /// Batches that are above VCL or on their way to a replica, oldest first.
     batches: VecDeque<Batch>,
+    /// Their bytes.
+    batch_bytes: usize,
+    /// What each replica's sender has taken; the highest position while there is no connection.
+    taken: Vec<Lsn>,
     /// Who waits for VDL, by position.
     waiters: BTreeMap<Lsn, Vec<Done<Result<(), VolumeLost>>>>,
     room_waiters: Vec<Done<Result<(), VolumeLost>>>,
@@ -105,6 +115,8 @@ impl WriterShared {
             open: BytesMut::new(),
             open_last: vdl,
             batches: VecDeque::new(),
+            batch_bytes: 0,
+            taken: vec![NOTHING_KEPT; replicas],
             waiters: BTreeMap::new(),
             room_waiters: Vec::new(),
             loss_waiters: Vec::new(),
@@ -283,6 +295,7 @@ impl WriterShared {
     /// Notes whether a replica is connected.
     pub fn set_connected(&self, slot: Slot, connected: bool) {
         self.connected[usize::from(slot.0)].store(connected, Ordering::Relaxed);
+        self.state.lock().taken[usize::from(slot.0)] = if connected { Lsn::ZERO } else { NOTHING_KEPT };
     }
 
     /// Waits until there may be something to send to a replica.
@@ -305,8 +318,16 @@ impl WriterShared {
             room
         };
         let batches: Vec<Batch> = state.batches.range(first..).take_while(fits).cloned().collect();
+        state.taken[usize::from(slot.0)] = batches.last().map_or(sent, |batch| batch.last);
         let urgent = state.urgent > self.vdl() && !self.is_spare(&state, slot);
         Outbox { batches, told: state.core.told(), urgent }
+    }
+
+    /// Whether there is something to send to a replica that nobody waits for: it can wait for company.
+    pub fn may_wait(&self, slot: Slot, sent: Lsn) -> bool {
+        let state = self.state.lock();
+        let news = !state.open.is_empty() || state.batches.back().is_some_and(|batch| batch.last > sent);
+        news && self.is_spare(&state, slot)
     }
 
     /// Whether a write quorum of replicas that answer stands before this one.
@@ -335,9 +356,7 @@ impl WriterShared {
             return room.into_iter().for_each(|done| done(Ok(())));
         }
         let positions = state.core.positions();
-        while state.batches.front().is_some_and(|batch| batch.last <= positions.vcl) {
-            state.batches.pop_front();
-        }
+        state.drop_batches(positions.vcl);
         self.vdl.store(positions.vdl.0, Ordering::Release);
         state.update_needed();
         let later = state.waiters.split_off(&positions.vdl.plus(1));
@@ -433,7 +452,20 @@ impl State {
     fn seal(&mut self) {
         if !self.open.is_empty() {
             let bytes = self.open.split().freeze();
+            self.batch_bytes += bytes.len();
             self.batches.push_back(Batch { last: self.open_last, bytes });
+        }
+    }
+
+    /// Lets go of batches that a write quorum has and that every connected replica was sent, or that are too much.
+    fn drop_batches(&mut self, vcl: Lsn) {
+        let taken = self.taken.iter().min().copied().unwrap_or(NOTHING_KEPT);
+        while let Some(batch) = self.batches.front().filter(|batch| batch.last <= vcl) {
+            if batch.last > taken && self.batch_bytes <= KEPT_BYTES {
+                return;
+            }
+            self.batch_bytes -= batch.bytes.len();
+            self.batches.pop_front();
         }
     }
 

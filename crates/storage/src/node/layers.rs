@@ -15,6 +15,9 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How long it leaves a volume alone whose work failed (a full disk, a broken layer).
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// A third of the weight of other threads.
+const NICE: i32 = 5;
+
 /// The running thread.
 pub struct Layers {
     thread: Option<JoinHandle<()>>,
@@ -41,6 +44,7 @@ pub fn start(volumes: SharedVolumes, events: Events, stop: CancellationToken) ->
     });
     let pause = move |how_long| matches!(wait.recv_timeout(how_long), Err(RecvTimeoutError::Disconnected));
     let spawned = std::thread::Builder::new().name("layers".to_owned()).spawn(move || {
+        give_way();
         while !stop.is_cancelled() {
             let (more, failed) = round(&volumes, &events);
             let rest = if failed { AFTER_FAILURE } else { IDLE };
@@ -53,6 +57,15 @@ pub fn start(volumes: SharedVolumes, events: Events, stop: CancellationToken) ->
         tracing::error!(%error, "cannot start the layers thread: the log will not be trimmed");
     }
     Layers { thread: spawned.ok() }
+}
+
+/// Lets commits and reads go first where processors are short: layers are behind the log anyway, and whoever runs out
+/// of memory for the log's index waits for them.
+fn give_way() {
+    let own = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(own), NICE) {
+        tracing::debug!(%error, "the layers thread runs like any other");
+    }
 }
 
 /// One piece of work for every volume; says whether there is more, and whether something failed.
