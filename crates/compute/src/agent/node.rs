@@ -178,7 +178,7 @@ impl Supervisor {
             Decision::GiveUp => {
                 let last = logs::tail(&self.shared.home.node_log(&id.0), 5).join("\n");
                 let reason = format!(
-                    "it {exit}, again and again; when the cause is mended: zorya node start {id}\nits log ends with:\n{last}"
+                    "it {exit}; when the cause is mended: zorya node start {id}\nits log ends with:\n{last}"
                 );
                 self.publish(NodePhase::Failed, None, Some(reason));
                 let gone = changed(wished).await;
