@@ -31,7 +31,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds_per_slice: Option<u32>,
 
-    /// Kills of engine and mount together under TPC-B, the first after three minutes (quick: 20 s), the others after half
+    /// Kills of engine and mount together under TPC-B, the first after three minutes (quick: 12 s), the others after half
     /// a minute each [default: 3, quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub kills: Option<u32>,
@@ -77,16 +77,16 @@ impl BenchArgs {
     /// How long TPC-B runs before each kill of the writer.
     #[must_use]
     pub fn loads_before_kills(&self) -> Vec<Duration> {
-        let (kills, first) = if self.quick { (1, 20) } else { (3, 180) };
+        let (kills, first) = if self.quick { (1, 12) } else { (3, 180) };
         let seconds = |kill| if kill == 0 { first } else { 30 };
         (0..self.kills.unwrap_or(kills)).map(|kill| Duration::from_secs(seconds(kill))).collect()
     }
 
     /// How long everything up to the last slice may take; slices that would not fit are left out, but never the first of a
-    /// figure. What comes after them takes three quarters of a minute.
+    /// figure. What comes after them takes half a minute.
     #[must_use]
     pub fn limit(&self) -> Option<Duration> {
-        self.quick.then_some(Duration::from_secs(240))
+        self.quick.then_some(Duration::from_secs(258))
     }
 }
 
