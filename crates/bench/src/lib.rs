@@ -17,6 +17,7 @@ pub mod region;
 mod report;
 mod run;
 pub mod slice;
+pub mod startup;
 pub mod statistics;
 pub mod stock;
 mod stop;

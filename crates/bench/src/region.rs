@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use zorya_compute::agent::instance::MountReport;
 use zorya_wire::handshake::RegionKey;
 
 use crate::process::{Role, Watched};
@@ -40,12 +41,16 @@ const UP_LIMIT: Duration = Duration::from_secs(90);
 const STATUS_LIMIT: Duration = Duration::from_secs(20);
 const DOWN_LIMIT: Duration = Duration::from_secs(60);
 const CLUSTER: &str = "bench";
+/// The cluster that a new region comes with.
+const FIRST_CLUSTER: &str = "main";
 
 /// A running region with one cluster; taken down when dropped.
 #[derive(Debug)]
 pub struct Region {
     zorya: PathBuf,
     home: PathBuf,
+    /// The cluster's name.
+    cluster: &'static str,
     endpoint: Endpoint,
     watched: Vec<Watched>,
     /// The nodes' names and addresses.
@@ -62,26 +67,70 @@ impl Region {
         parameters: &[(String, String)],
         interrupt: &Interrupt,
     ) -> Result<Region, RegionError> {
-        let mut region = Region {
-            zorya: zorya.to_owned(),
-            home: home.to_owned(),
-            endpoint: Endpoint { host: String::new(), port: 0, user: String::new(), password: None },
-            watched: Vec::new(),
-            nodes: Vec::new(),
-            key: None,
-        };
+        let mut region = Region::at(zorya, home, CLUSTER);
         region.command("zorya up", &["up", "--detach", "--no-cluster"], UP_LIMIT, interrupt)?;
         let settings: Vec<String> =
             parameters.iter().map(|(name, value)| format!("--parameter={name}={value}")).collect();
         let mut create = vec!["cluster", "create", CLUSTER];
         create.extend(settings.iter().map(String::as_str));
         region.command("zorya cluster create", &create, UP_LIMIT, interrupt)?;
-        let status = region.status(interrupt)?;
-        region.endpoint = endpoint(&status)?;
-        region.watched = watched(&status)?;
-        region.nodes = node_addresses(&status);
-        region.key = Some(zorya_compute::key::read(&home.join("region.key"))?);
+        region.learn(interrupt)?;
         Ok(region)
+    }
+
+    /// Makes a region at `home` with the cluster that it comes with.
+    pub fn first(zorya: &Path, home: &Path, interrupt: &Interrupt) -> Result<Region, RegionError> {
+        let mut region = Region::at(zorya, home, FIRST_CLUSTER);
+        region.up(interrupt)?;
+        Ok(region)
+    }
+
+    fn at(zorya: &Path, home: &Path, cluster: &'static str) -> Region {
+        Region {
+            zorya: zorya.to_owned(),
+            home: home.to_owned(),
+            cluster,
+            endpoint: Endpoint { host: String::new(), port: 0, user: String::new(), password: None },
+            watched: Vec::new(),
+            nodes: Vec::new(),
+            key: None,
+        }
+    }
+
+    /// Brings it up with everything that it had.
+    pub fn up(&mut self, interrupt: &Interrupt) -> Result<(), RegionError> {
+        self.command("zorya up", &["up", "--detach"], UP_LIMIT, interrupt)?;
+        self.learn(interrupt)
+    }
+
+    /// Takes it down; its data stay.
+    pub fn down(&self, interrupt: &Interrupt) -> Result<(), RegionError> {
+        self.command("zorya down", &["down"], DOWN_LIMIT, interrupt).map(drop)
+    }
+
+    /// Learns its processes and addresses anew.
+    pub fn learn(&mut self, interrupt: &Interrupt) -> Result<(), RegionError> {
+        let status = self.status(interrupt)?;
+        let cluster = cluster(&status, self.cluster)?;
+        self.endpoint = endpoint(cluster)?;
+        self.watched = watched(&status, cluster)?;
+        self.nodes = node_addresses(&status);
+        self.key = Some(zorya_compute::key::read(&self.home.join("region.key"))?);
+        Ok(())
+    }
+
+    /// The processes of the writer: its engine and its mount daemon.
+    #[must_use]
+    pub fn writer(&self) -> Vec<u32> {
+        let is_writers = |watched: &&Watched| matches!(watched.role, Role::Engine | Role::Mount);
+        self.watched.iter().filter(is_writers).map(|watched| watched.pid).collect()
+    }
+
+    /// The mount daemon that last said that it serves.
+    #[must_use]
+    pub fn serving_mount(&self) -> Option<u32> {
+        let path = self.home.join("clusters").join(self.cluster).join("mount.json");
+        u32::try_from(MountReport::read(&path)?.pid).ok()
     }
 
     fn status(&self, interrupt: &Interrupt) -> Result<Value, RegionError> {
@@ -139,18 +188,18 @@ impl Server for Region {
     }
 }
 
-fn cluster(status: &Value) -> Result<&Value, RegionError> {
+fn cluster<'a>(status: &'a Value, name: &str) -> Result<&'a Value, RegionError> {
     let clusters = status["clusters"].as_array().ok_or(RegionError::Missing("clusters"))?;
-    clusters.iter().find(|cluster| cluster["id"] == CLUSTER).ok_or(RegionError::Missing("cluster"))
+    clusters.iter().find(|cluster| cluster["id"] == name).ok_or(RegionError::Missing("cluster"))
 }
 
-fn endpoint(status: &Value) -> Result<Endpoint, RegionError> {
-    let url = cluster(status)?["endpoint"].as_str().ok_or(RegionError::Missing("endpoint"))?;
+fn endpoint(cluster: &Value) -> Result<Endpoint, RegionError> {
+    let url = cluster["endpoint"].as_str().ok_or(RegionError::Missing("endpoint"))?;
     Ok(Endpoint::parse(url)?)
 }
 
-fn watched(status: &Value) -> Result<Vec<Watched>, RegionError> {
-    let instance = &cluster(status)?["instances"][0];
+fn watched(status: &Value, cluster: &Value) -> Result<Vec<Watched>, RegionError> {
+    let instance = &cluster["instances"][0];
     let mut watched = vec![
         Watched {
             role: Role::Engine,
@@ -211,10 +260,13 @@ mod tests {
 
     #[test]
     fn a_status_names_every_process() {
-        let pids: Vec<(Role, u32)> = watched(&status()).unwrap().iter().map(|w| (w.role, w.pid)).collect();
+        let status = status();
+        let cluster = cluster(&status, CLUSTER).unwrap();
+        let pids: Vec<(Role, u32)> =
+            watched(&status, cluster).unwrap().iter().map(|w| (w.role, w.pid)).collect();
         assert_eq!(pids, [(Role::Engine, 8), (Role::Mount, 9), (Role::Agent, 5), (Role::Node, 7)]);
-        assert_eq!(endpoint(&status()).unwrap().port, 5433);
-        assert_eq!(node_addresses(&status()), [("az1-a".to_owned(), "127.0.0.1:7101".to_owned())]);
+        assert_eq!(endpoint(cluster).unwrap().port, 5433);
+        assert_eq!(node_addresses(&status), [("az1-a".to_owned(), "127.0.0.1:7101".to_owned())]);
     }
 
     #[test]
@@ -228,8 +280,10 @@ mod tests {
     fn what_is_missing_is_named() {
         let mut half = status();
         half["clusters"][0]["instances"][0]["mount_pid"] = Value::Null;
-        assert!(watched(&half).unwrap_err().to_string().contains("mount pid"));
-        assert!(endpoint(&json!({"clusters": []})).is_err());
+        let error = watched(&half, &half["clusters"][0]).unwrap_err();
+        assert!(error.to_string().contains("mount pid"));
+        assert!(cluster(&json!({"clusters": []}), CLUSTER).is_err());
+        assert!(endpoint(&json!({})).is_err());
         assert!(node_addresses(&json!({})).is_empty());
     }
 }

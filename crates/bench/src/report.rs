@@ -16,8 +16,14 @@ pub struct Figure {
     pub value: f64,
     /// In which unit.
     pub unit: &'static str,
-    /// What it should be at least; `None` where no goal is set.
+    /// What it should be at least, or, of a time, at most; `None` where no goal is set.
     pub goal: Option<f64>,
+}
+
+impl Figure {
+    fn meets(&self, goal: f64) -> bool {
+        if self.unit == "s" { self.value <= goal } else { self.value >= goal }
+    }
 }
 
 /// A run's figures and what they come from. Serialises to the JSON of `zorya bench --output json`, displays as a table.
@@ -47,7 +53,7 @@ impl fmt::Display for Report {
             let value = rounded(figure.value);
             write!(f, "{:width$}  {value:>12} {:7}", figure.name, figure.unit)?;
             match figure.goal {
-                Some(goal) if figure.value >= goal => writeln!(f, "  goal {goal}: met")?,
+                Some(goal) if figure.meets(goal) => writeln!(f, "  goal {goal}: met")?,
                 Some(goal) => writeln!(f, "  goal {goal}: missed")?,
                 None => writeln!(f)?,
             }
@@ -90,6 +96,8 @@ mod tests {
             std::path::Path::new("/no/such"),
             std::path::Path::new("/no/such"),
         );
+        assert!(!Figure { unit: "s", ..figure("a time", 0.6) }.meets(0.5));
+        assert!(Figure { unit: "s", ..figure("a time", 0.4) }.meets(0.5));
         let figures = vec![figure("a", 0.4), figure("b", 0.5)];
         let report = Report { figures, runs: Vec::new(), machine, scale: 1, rounds: 1, seconds: 1.0 };
         let table = report.to_string();

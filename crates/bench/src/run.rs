@@ -14,6 +14,7 @@ use crate::options::BenchArgs;
 use crate::region::{Region, RegionError};
 use crate::report::Report;
 use crate::slice::{Bench, Slice, SliceError, Work};
+use crate::startup::{self, Startup, StartupError};
 use crate::stock::{StockError, StockServer};
 use crate::stop::{ChildError, Interrupt};
 use crate::target::Server;
@@ -52,12 +53,18 @@ pub enum BenchError {
     /// A slice failed.
     #[error(transparent)]
     Slice(#[from] SliceError),
+    /// The region did not serve, or not again.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
 }
 
 impl BenchError {
     /// Whether it was the operator who ended the run.
     #[must_use]
     pub fn is_interrupt(&self) -> bool {
+        if let BenchError::Startup(error) = self {
+            return error.is_interrupt();
+        }
         matches!(
             self,
             BenchError::Stock(StockError::Program(ChildError::Interrupted))
@@ -80,27 +87,29 @@ pub fn run(options: &BenchArgs) -> Result<Report, BenchError> {
     let works = Work::all(&options.clients);
     let progress = progress(works.len(), options);
 
+    let disk = Disk::below(root);
+    let machine = Machine::observe(root, disk.as_ref(), &options.bin_dir.join("postgres"), &zorya);
+    let (scale, length) = (options.scale(), options.slice_length());
+    let bench = Bench { bin_dir: &options.bin_dir, scratch: root, scale, length, disk, interrupt };
+    let interrupt = &bench.interrupt;
+
+    progress.set_message("starting a region from nothing");
+    let first_select = startup::from_nothing(&bench, &zorya, &root.join("first"))?;
     // Declared after the directory, hence stopped before it is removed.
     progress.set_message("starting stock PostgreSQL");
     let parameters = parameters(options);
-    let stock = StockServer::start(&root.join("stock"), &options.bin_dir, &parameters, &interrupt)?;
+    let stock = StockServer::start(&root.join("stock"), &options.bin_dir, &parameters, interrupt)?;
     progress.set_message("starting the region");
-    let region = Region::start(&zorya, &root.join("region"), &parameters, &interrupt)?;
-
-    let disk = Disk::below(root);
-    let machine = Machine::observe(root, disk.as_ref(), &options.bin_dir.join("postgres"), &zorya);
-    let bench = Bench {
-        bin_dir: &options.bin_dir,
-        scratch: root,
-        scale: options.scale(),
-        length: options.slice_length(),
-        disk,
-        interrupt,
-    };
+    let mut region = Region::start(&zorya, &root.join("region"), &parameters, interrupt)?;
     let runs = measure(&bench, &works, &stock, &region, options, started, &progress)?;
+    drop(stock);
+    let startup = restarts(&bench, &mut region, options, first_select, &progress)?;
     progress.finish_and_clear();
+    let mut figures = figures(&works, &runs);
+    let ratios = figures.iter().take_while(|figure| figure.unit == "ratio").count();
+    figures.splice(ratios..ratios, startup.figures());
     Ok(Report {
-        figures: figures(&works, &runs),
+        figures,
         rounds: runs.iter().map(|slice| slice.round).max().unwrap_or_default(),
         runs,
         machine,
@@ -142,6 +151,23 @@ fn measure(
         longest_round = longest_round.max(round_started.elapsed());
     }
     Ok(slices)
+}
+
+/// Takes the filled region down and up again, then kills its writer under load.
+fn restarts(
+    bench: &Bench<'_>,
+    region: &mut Region,
+    options: &BenchArgs,
+    first_select: Duration,
+    progress: &ProgressBar,
+) -> Result<Startup, BenchError> {
+    progress.set_message("restarting the region");
+    let mut startup = Startup { first_select, restart: startup::restart(bench, region)?, kills: Vec::new() };
+    for load in options.loads_before_kills() {
+        progress.set_message(format!("killing the writer after {} s of TPC-B", load.as_secs()));
+        startup.kills.push(startup::kill_writer(bench, region, load)?);
+    }
+    Ok(startup)
 }
 
 /// The parameters of both servers: the stock ones, of which the cache's size is named since it matters most.

@@ -39,6 +39,11 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    #[cfg(test)]
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the operator wants the run to end.
     #[must_use]
     pub fn is_raised(&self) -> bool {
@@ -204,7 +209,7 @@ mod tests {
         let error = shell("sleep 600", Duration::from_millis(50), &Interrupt::default()).unwrap_err();
         assert!(matches!(error, ChildError::TimedOut { .. }), "{error}");
         let interrupt = Interrupt::default();
-        interrupt.raised.store(true, Ordering::Relaxed);
+        interrupt.raise();
         let error = shell("sleep 600", MINUTE, &interrupt).unwrap_err();
         assert!(matches!(error, ChildError::Interrupted), "{error}");
     }

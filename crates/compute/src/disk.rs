@@ -10,6 +10,9 @@ pub const WARN_PERCENT: u8 = 85;
 /// From here on, nothing new is created.
 pub const REFUSE_PERCENT: u8 = 95;
 
+/// A file system with less room starts no instance: status files, `postmaster.pid` and logs need some.
+pub const LEAST_TO_START: u64 = 8 << 20;
+
 /// How a file system stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +41,22 @@ pub fn usage(path: &Path) -> io::Result<DiskUse> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     let unit = stat.fragment_size();
     Ok(judge(stat.blocks() * unit, stat.blocks_free() * unit, stat.blocks_available() * unit))
+}
+
+/// Why no instance can be started with its files below `path`, if the disk there is too full. A disk that cannot be asked
+/// is taken for one with room.
+#[must_use]
+pub fn too_full_to_start(path: &Path) -> Option<String> {
+    let free = usage(path).ok()?.free_bytes;
+    (free < LEAST_TO_START).then(|| {
+        format!(
+            "the disk of {} is full: {} KiB are free, an instance needs {} to start; it starts by itself when there is \
+             room",
+            path.display(),
+            free >> 10,
+            LEAST_TO_START >> 10
+        )
+    })
 }
 
 /// Judges a file system of `total` bytes with `free` bytes, of which `available` are for ordinary users.

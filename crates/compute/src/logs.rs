@@ -27,13 +27,19 @@ pub fn rotate(path: &Path, limit: u64) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     }
+    // Copied first: on a full disk the older logs stay as they are.
+    let copy = numbered(path, 0);
+    if let Err(error) = fs::copy(path, &copy) {
+        let _ = fs::remove_file(&copy);
+        return Err(error);
+    }
     for number in (1..KEPT).rev() {
         match fs::rename(numbered(path, number), numbered(path, number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    fs::copy(path, numbered(path, 1))?;
+    fs::rename(copy, numbered(path, 1))?;
     OpenOptions::new().write(true).open(path)?.set_len(0)?;
     Ok(true)
 }

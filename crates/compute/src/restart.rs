@@ -6,7 +6,8 @@
 //!            └── by its own failure, GIVE_UP in a row ▶ failed, until an operator starts it again
 //! ```
 //! Being killed from outside (SIGKILL, SIGTERM, SIGINT) is no failure of the process: it delays, but never gives up.
-//! Neither does a process that says "try again later" ([`TRY_AGAIN`]), such as a mount whose storage is away.
+//! Neither does a process that says "try again later" ([`TRY_AGAIN`]), such as a mount whose storage is away. One that
+//! says that no other start will end otherwise ([`CANNOT_WORK`]) is believed at once.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::process::Exit;
 
 /// The exit code by which a process says that it will work once something else does (`EX_TEMPFAIL` of sysexits.h).
 pub const TRY_AGAIN: i32 = 75;
+/// The exit code by which a process says that it cannot work until somebody changes something (`EX_CONFIG`): its files are
+/// of a newer format, or another's.
+pub const CANNOT_WORK: i32 = 78;
 /// A process that lived so long did not die of its start.
 pub const LIVED_LONG: Duration = Duration::from_secs(10);
 /// The delay before the second attempt in a row.
@@ -42,6 +46,9 @@ pub struct RestartPolicy {
 impl RestartPolicy {
     /// Takes note of a death after `lived` and decides.
     pub fn died(&mut self, exit: Exit, lived: Duration) -> Decision {
+        if exit == Exit::Code(CANNOT_WORK) {
+            return Decision::GiveUp;
+        }
         if lived >= LIVED_LONG {
             *self = RestartPolicy::default();
             return Decision::RestartAfter(Duration::ZERO);
@@ -109,6 +116,12 @@ mod tests {
     fn waiting_for_something_else_is_never_given_up() {
         assert!(!decisions(&[Exit::Code(TRY_AGAIN); 50]).contains(&Decision::GiveUp));
         assert!(!decisions(&[Exit::Unknown; 50]).contains(&Decision::GiveUp));
+    }
+
+    #[test]
+    fn who_cannot_work_is_not_started_again() {
+        let mut policy = RestartPolicy::default();
+        assert_eq!(policy.died(Exit::Code(CANNOT_WORK), LIVED_LONG), Decision::GiveUp);
     }
 
     #[test]

@@ -99,6 +99,56 @@ fn damage_in_a_nodes_log_is_noticed_and_made_good_from_its_peers() {
     }
 }
 
+#[test]
+fn damage_in_the_layers_of_two_nodes_is_read_around() {
+    let mut region = Region::start();
+    let volume = region.create_volume();
+    let client = region.open(volume);
+    let value = |key: u64| vec![key as u8; 8000];
+    for _ in 0..4 {
+        for key in 0..200 {
+            put(&*client, key, &value(key));
+        }
+        durable(&*client, put(&*client, 0, &value(0))).unwrap();
+    }
+    wait_until("every node has layers", || (0..6).all(|index| !layers(&region.data(index)).is_empty()));
+    drop(client);
+    for index in [0, 3] {
+        region.stop_node(index);
+        for path in layers(&region.data(index)) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.iter_mut().skip(4096).step_by(1000).for_each(|byte| *byte ^= 0x10);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        region.start_node(index);
+    }
+    // Half of those that are left are damaged: a reader cannot but meet them.
+    region.stop_node(1);
+    region.stop_node(4);
+    let client = region.open(volume);
+    for key in (0..200).cycle().take(600) {
+        assert_eq!(get(&*client, key).unwrap(), value(key));
+    }
+    durable(&*client, put(&*client, 0, b"goes on")).unwrap();
+}
+
+/// The layer files of a node's only volume.
+fn layers(data: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![data.join("volumes")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "layer") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
 /// In the middle of what was written, so that entries which were acknowledged are lost.
 fn flip_a_bit_in_the_log(directory: &std::path::Path) {
     let mut flipped = false;

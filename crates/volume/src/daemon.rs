@@ -24,7 +24,7 @@ use zorya_types::VolumeId;
 use crate::fuse::VolumeFs;
 use crate::mount::{FuseMount, MountFailed, enter_private_namespace, mount_fuse};
 use crate::path_class::EngineClass;
-use crate::status::{MountState, Progress, Status};
+use crate::status::{self, MountState, Progress, Status};
 use crate::volume::{Chore, LoadError, Volume, VolumeOptions};
 
 /// Fewer threads would let data requests queue behind each other's reply.
@@ -286,8 +286,13 @@ impl Mounted {
             tracing::warn!("{reason}");
         }
         self.status.refresh(&self.volume, positions, blocked);
-        if let Err(error) = self.write_status() {
-            tracing::warn!(%error, "the status is not fresh");
+        let Err(error) = self.write_status() else { return };
+        tracing::warn!(error = &error as &dyn std::error::Error, "the status is not fresh");
+        // A supervisor must not take a full disk for a hung mount.
+        if let Some(path) = &self.options.status_file
+            && let Err(error) = status::touch(path)
+        {
+            tracing::warn!(%error, "the status file cannot even be touched");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use zorya_types::{Lsn, VolumePositions};
@@ -117,9 +117,28 @@ impl Status {
     }
 }
 
+/// Says that the mount lives when its status cannot be written: the file stays as it was and its time becomes now, which
+/// needs no room on the disk.
+pub fn touch(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.set_modified(SystemTime::now())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_touched_status_is_newer_and_says_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        fs::write(&path, "{}").unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        touch(&path).unwrap();
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() > old);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+        assert!(touch(&dir.path().join("missing")).is_err());
+    }
 
     #[test]
     fn blocked_means_that_records_wait_while_vdl_stands() {

@@ -9,8 +9,9 @@
 //! | 4 | no such cluster or node |
 //! | 5 | it exists already |
 //! | 6 | it takes longer than `--wait`; it goes on in the background |
-//! | 75 | (`zorya mount`) not now: it will work once storage answers |
+//! | 75 | (`zorya mount`, `zorya storage-node`) not now: it will work once storage answers, or the full disk has room |
 //! | 76 | (`zorya mount`) fenced: another process opened the volume |
+//! | 78 | (`zorya mount`, `zorya storage-node`) not on these files: they are of a newer format, or another's |
 
 use std::process::ExitCode;
 

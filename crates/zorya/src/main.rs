@@ -7,6 +7,7 @@ mod exit;
 mod output;
 mod wiring;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,9 +17,9 @@ fn main() -> ExitCode {
     match commands::run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            let code = exit::code(&error);
-            eprintln!("zorya: {error:#}");
-            code
+            // Where it cannot be said, on a full disk for one, the code still tells; `eprintln` would panic.
+            let _ = writeln!(std::io::stderr(), "zorya: {error:#}");
+            exit::code(&error)
         }
     }
 }

@@ -1,17 +1,20 @@
 //! Where the binary's processes meet the layers that they run: storage node, mount daemon, and the agent's view of
 //! storage.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
-use zorya_compute::restart::TRY_AGAIN;
+use zorya_compute::restart::{CANNOT_WORK, TRY_AGAIN};
 use zorya_compute::volumes::{NodeAddress, NodeReport, SegmentReport, Volumes, VolumesError};
+use zorya_log::file::OpenError;
 use zorya_storage::client::{self, ClientError, ClientOptions, CreateOptions, Placement};
-use zorya_storage::node::{self, NodeLimits, NodeOptions};
+use zorya_storage::node::{self, DiskError, NodeError, NodeLimits, NodeOptions, RecoveryError};
 use zorya_types::{NodeId, Profile, VolumeId};
-use zorya_volume::{EngineClass, MountOptions};
+use zorya_volume::volume::LoadError;
+use zorya_volume::{EngineClass, MountError, MountOptions};
 use zorya_wire::handshake::RegionKey;
 
 use crate::cli::{Class, Mount, StorageNode};
@@ -24,7 +27,7 @@ const FUSE_THREADS: usize = 4;
 
 /// Runs a storage node until it is told to stop.
 pub fn storage_node(options: StorageNode, key: RegionKey) -> anyhow::Result<()> {
-    node::run(NodeOptions {
+    let ended = node::run(NodeOptions {
         id: NodeId(options.id),
         zone: options.zone,
         data: options.data,
@@ -32,8 +35,8 @@ pub fn storage_node(options: StorageNode, key: RegionKey) -> anyhow::Result<()> 
         key,
         status_file: options.status_file,
         limits: NodeLimits::default(),
-    })?;
-    Ok(())
+    });
+    ended.map_err(|error| coded(error.into()))
 }
 
 /// Opens a volume and serves its mount until it is told to stop or loses the volume.
@@ -67,7 +70,41 @@ pub fn mount(options: Mount, key: RegionKey) -> anyhow::Result<()> {
         Err(error) if error.is_fenced() => {
             Err(WithCode { code: FENCED, message: format!("volume {}: {error}", options.volume) }.into())
         }
-        other => other.with_context(|| format!("volume {}", options.volume)),
+        other => other.with_context(|| format!("volume {}", options.volume)).map_err(coded),
+    }
+}
+
+/// Gives an error of a supervised process the exit code that says whether another start may end otherwise.
+fn coded(error: anyhow::Error) -> anyhow::Error {
+    let full = |cause: &io::Error| cause.kind() == io::ErrorKind::StorageFull;
+    if error.chain().any(|cause| cause.downcast_ref().is_some_and(full)) {
+        return WithCode { code: TRY_AGAIN as u8, message: format!("{error:#}: free space there") }.into();
+    }
+    let node = error.downcast_ref().is_some_and(node_cannot_work);
+    let mount = error.downcast_ref().is_some_and(|error| {
+        matches!(error, MountError::Load(LoadError::OtherEngine { .. } | LoadError::NoFormat))
+    });
+    if node || mount {
+        return WithCode { code: CANNOT_WORK as u8, message: format!("{error:#}") }.into();
+    }
+    error
+}
+
+/// Whether a node's files are of a newer format, or not its own.
+fn node_cannot_work(error: &NodeError) -> bool {
+    match error {
+        NodeError::Disk(error) | NodeError::Recovery(RecoveryError::Disk(error)) => matches!(
+            error,
+            DiskError::NewerFormat { .. } | DiskError::OtherNode { .. } | DiskError::NotANode(_)
+        ),
+        NodeError::Recovery(RecoveryError::Log(error)) => matches!(
+            error,
+            OpenError::NewerFormat { .. } | OpenError::UnknownCipher { .. } | OpenError::OtherLog { .. }
+        ),
+        NodeError::Recovery(RecoveryError::Pages { source, .. }) => {
+            matches!(source, zorya_pages::OpenError::NewerFormat { .. })
+        }
+        _ => false,
     }
 }
 
@@ -156,6 +193,28 @@ fn parse_report(text: &str) -> Result<NodeReport, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exit_code_says_whether_another_start_may_end_otherwise() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let no_room = OpenError::NoRoom { name: "1.log".to_owned(), bytes: 9, source: full };
+        let newer = DiskError::NewerFormat { path: "node.json".into(), found: 9 };
+        let another = OpenError::NewerFormat { name: "1.log".to_owned(), found: 2, known: 1 };
+        let denied = DiskError::Io {
+            step: "open",
+            path: "node.json".into(),
+            source: io::Error::from(io::ErrorKind::PermissionDenied),
+        };
+        for (error, code) in [
+            (NodeError::from(RecoveryError::from(no_room)), Some(75)),
+            (NodeError::from(RecoveryError::from(newer)), Some(78)),
+            (NodeError::from(RecoveryError::from(another)), Some(78)),
+            (NodeError::from(denied), None),
+        ] {
+            let coded = coded(error.into());
+            assert_eq!(coded.downcast_ref().map(|coded: &WithCode| coded.code), code, "{coded:#}");
+        }
+    }
 
     #[test]
     fn a_nodes_status_names_its_replicas() {

@@ -3,123 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+mod support;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
 
-const ZORYA: &str = env!("CARGO_BIN_EXE_zorya");
-/// Longer than anything here takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use nix::sys::signal::Signal;
 
-struct Region {
-    home: tempfile::TempDir,
-}
-
-impl Region {
-    /// A region that is up, with the cluster `main`; `None` where that cannot be.
-    fn up() -> Option<Region> {
-        let engine = Path::new("/usr/lib/postgresql/15/bin/postgres");
-        if !nix::unistd::geteuid().is_root() || !Path::new("/dev/fuse").exists() || !engine.exists() {
-            eprintln!("skipped: needs root, /dev/fuse and PostgreSQL 15");
-            return None;
-        }
-        let region = Region { home: tempfile::tempdir().unwrap() };
-        region.run(&["up", "--detach"]);
-        Some(region)
-    }
-
-    fn zorya(&self, arguments: &[&str]) -> Output {
-        Command::new(ZORYA).arg("--home").arg(self.home.path()).args(arguments).output().unwrap()
-    }
-
-    /// Runs a command that has to succeed.
-    fn run(&self, arguments: &[&str]) -> String {
-        let output = self.zorya(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.run(&["--output", "json", "status"])).unwrap()
-    }
-
-    fn try_sql(&self, statement: &str) -> Option<String> {
-        let output = self.zorya(&["sql", "main", "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]);
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-
-    fn sql(&self, statement: &str) -> String {
-        eventually(statement, || self.try_sql(statement))
-    }
-
-    fn pids(&self) -> Pids {
-        let status = self.status();
-        let pid = |value: &Value| value.as_i64().and_then(|pid| i32::try_from(pid).ok());
-        let instance = &status["clusters"][0]["instances"][0];
-        Pids {
-            agent: pid(&status["agent"]["pid"]),
-            nodes: status["nodes"].as_array().unwrap().iter().filter_map(|node| pid(&node["pid"])).collect(),
-            engine: pid(&instance["pid"]),
-            mount: pid(&instance["mount_pid"]),
-        }
-    }
-
-    /// Waits until the cluster is available again by another engine than `before`.
-    fn replaced(&self, before: &Pids) {
-        eventually("the instance to be replaced", || {
-            let now = self.pids();
-            let available = self.status()["clusters"][0]["state"] == "available";
-            (available && now.engine.is_some() && now.engine != before.engine && now.mount != before.mount)
-                .then_some(())
-        });
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        let output = self.zorya(&["down"]);
-        if !output.status.success() && !std::thread::panicking() {
-            panic!("down: {}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Pids {
-    agent: Option<i32>,
-    nodes: Vec<i32>,
-    engine: Option<i32>,
-    mount: Option<i32>,
-}
-
-impl Pids {
-    fn all(&self) -> Vec<i32> {
-        self.agent.iter().chain(&self.nodes).chain(&self.engine).chain(&self.mount).copied().collect()
-    }
-}
-
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn send(pid: Option<i32>, signal: Signal) {
-    kill(Pid::from_raw(pid.unwrap()), signal).unwrap();
-}
-
-fn is_alive(pid: i32) -> bool {
-    zorya_compute::process::is_running(pid)
-}
+use support::{Region, eventually, is_alive, send};
 
 #[test]
 fn a_region_comes_up_shows_itself_and_leaves_nothing() {

@@ -24,18 +24,21 @@ use super::instance::{MountReport, Pair, StartError};
 use super::node::{SupervisorGone, chain, changed, changed_away};
 use super::verdict::{Observation, Verdict, judge};
 use super::{Shared, Want, Wish};
+use crate::disk;
 use crate::ports;
 use crate::postgres::probe::{Answer, Probe};
 use crate::postgres::{BinariesError, Postgres};
 use crate::process::Exit;
 use crate::region::{ClusterSpec, Engine, Phase, RegionError};
-use crate::restart::{Decision, RestartPolicy};
+use crate::restart::{CANNOT_WORK, Decision, RestartPolicy};
 use crate::volumes::VolumesError;
 
 /// How often a pair is judged and an engine asked.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long one question may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
+/// How often a full disk is looked at.
+const ROOM_POLL: Duration = Duration::from_millis(500);
 /// How long creating or deleting a volume pauses before it is tried again.
 const VOLUME_RETRY: Duration = Duration::from_millis(300);
 
@@ -129,6 +132,7 @@ impl ClusterError {
             ClusterError::Start(error) => error.exit(),
             ClusterError::Died { exit, .. } => *exit,
             ClusterError::Hung(_) => Exit::Unknown,
+            ClusterError::Binaries(_) | ClusterError::Profile(_) => Exit::Code(CANNOT_WORK),
             _ => Exit::Code(1),
         }
     }
@@ -229,10 +233,8 @@ impl Supervisor {
                 }
             }
             Decision::GiveUp => {
-                let reason = format!(
-                    "{}\nIt failed again and again; when the cause is mended: zorya cluster start {name}",
-                    chain(error)
-                );
+                let reason =
+                    format!("{}\nWhen the cause is mended: zorya cluster start {name}", chain(error));
                 self.publish(ClusterPhase::Failed, pair, Some(reason));
                 let gone = changed(wished).await;
                 self.policy.reset();
@@ -260,7 +262,10 @@ impl Supervisor {
                 (false, 0) => ClusterPhase::Starting,
                 (false, _) => ClusterPhase::Recovering,
             };
+            // An attempt shows that it has begun, so that nobody takes the last one's failure for its own.
+            self.publish(phase, pair, None);
             let postgres = Postgres::find(spec.bin_dir.as_deref())?;
+            self.wait_for_room(pair, phase).await;
             if creating {
                 self.publish(phase, pair, Some("creating the volume".to_owned()));
                 self.create_volume(spec).await?;
@@ -279,6 +284,15 @@ impl Supervisor {
             }
         }
         self.watch(pair, spec).await
+    }
+
+    /// Waits while the disk of the cluster's own files has no room for an instance.
+    async fn wait_for_room(&self, pair: &Pair, phase: ClusterPhase) {
+        while let Some(reason) = disk::too_full_to_start(self.shared.home.root()) {
+            tracing::warn!(cluster = self.name, "{reason}");
+            self.publish(phase, pair, Some(reason));
+            tokio::time::sleep(ROOM_POLL).await;
+        }
     }
 
     async fn start_database(

@@ -26,6 +26,7 @@ use crate::postgres::settings::{self, Placement};
 use crate::postgres::{BinariesError, Postgres};
 use crate::process::{self, Entry, Exit, Process, Spawn, SpawnError};
 use crate::region::{ClusterSpec, Region, RegionId};
+use crate::restart::CANNOT_WORK;
 
 /// How long an engine may take for a fast shutdown before its mount is aborted.
 const ENGINE_GRACE: Duration = Duration::from_secs(60);
@@ -88,6 +89,9 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             StartError::Ended { exit, .. } => *exit,
+            StartError::Database(DatabaseError::OtherVersion { .. }) | StartError::Binaries(_) => {
+                Exit::Code(CANNOT_WORK)
+            }
             _ => Exit::Code(1),
         }
     }

@@ -55,10 +55,12 @@ impl Lock {
     }
 }
 
+/// Overwrites the last holder's, which works on a full disk as well.
 fn write_pid(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
+    let pid = std::process::id().to_string();
     file.rewind()?;
-    write!(file, "{}", std::process::id())
+    file.write_all(pid.as_bytes())?;
+    file.set_len(pid.len() as u64)
 }
 
 fn read_pid(file: &mut File) -> String {

@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::ports;
 use crate::process::{self, Entry, Exit, Process, Spawn};
 use crate::region::{NodeSpec, Region};
 use crate::restart::{Decision, RestartPolicy};
-use crate::volumes::NodeReport;
+use crate::volumes::{NodeReport, VolumesError};
 
 /// How long a node may take to stop in order.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -178,7 +178,7 @@ impl Supervisor {
             Decision::GiveUp => {
                 let last = logs::tail(&self.shared.home.node_log(&id.0), 5).join("\n");
                 let reason = format!(
-                    "it {exit}, again and again; when the cause is mended: zorya node start {id}\nits log ends with:\n{last}"
+                    "it {exit}; when the cause is mended: zorya node start {id}\nits log ends with:\n{last}"
                 );
                 self.publish(NodePhase::Failed, None, Some(reason));
                 let gone = changed(wished).await;
@@ -190,21 +190,32 @@ impl Supervisor {
 
     /// Waits until the process listens, then asks it for its state again and again.
     async fn serve(&self, process: &Process) -> std::convert::Infallible {
+        let mut asked = Instant::now();
         while !self.listens(process) {
             tokio::time::sleep(READY_POLL).await;
+            // On a full disk it listens and cannot say so in its file.
+            if asked.elapsed() >= REPORT_EVERY {
+                if matches!(self.report().await, Some(Ok(_))) {
+                    break;
+                }
+                asked = Instant::now();
+            }
         }
         self.publish(NodePhase::Running, Some(process.pid()), None);
-        let address = self.spec.address();
         loop {
-            let (volumes, address) = (self.shared.volumes.clone(), address.clone());
-            let asked = tokio::task::spawn_blocking(move || volumes.report(&address, REPORT_EVERY)).await;
-            match asked {
-                Ok(Ok(report)) => self.publish_report(process, Some(report), None),
-                Ok(Err(error)) => self.publish_report(process, None, Some(chain(&error))),
-                Err(_) => {}
+            match self.report().await {
+                Some(Ok(report)) => self.publish_report(process, Some(report), None),
+                Some(Err(error)) => self.publish_report(process, None, Some(chain(&error))),
+                None => {}
             }
             tokio::time::sleep(REPORT_EVERY).await;
         }
+    }
+
+    /// Asks the node for its state; `None` if the asking itself came to nothing.
+    async fn report(&self) -> Option<Result<NodeReport, VolumesError>> {
+        let (volumes, address) = (self.shared.volumes.clone(), self.spec.address());
+        tokio::task::spawn_blocking(move || volumes.report(&address, REPORT_EVERY)).await.ok()
     }
 
     /// Whether the status file is this process's own.

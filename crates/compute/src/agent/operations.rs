@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use zorya_types::{Profile, VolumeId};
 
 use super::cluster::{ClusterPhase, ClusterState};
@@ -51,7 +51,7 @@ impl Agent {
                 self.wait_for(Awaited::cluster(&name), wait_seconds, &tell).await
             }
             Request::StartCluster { name, wait_seconds } => {
-                self.wish_cluster(&name, Want::Running)?;
+                self.start_cluster(&name).await?;
                 self.wait_for(Awaited::cluster(&name), wait_seconds, &tell).await
             }
             Request::StopCluster { name } => {
@@ -60,7 +60,7 @@ impl Agent {
             }
             Request::DeleteCluster { name } => self.delete_cluster(&name).await,
             Request::StartNode { id, wait_seconds } => {
-                self.wish_node(&id, Want::Running)?;
+                self.start_node(&id).await?;
                 let awaited = Awaited { nodes: vec![id], clusters: Vec::new() };
                 self.wait_for(awaited, wait_seconds, &tell).await
             }
@@ -97,12 +97,24 @@ impl Agent {
             .map(|cluster| cluster.name.clone())
             .collect();
         for id in &nodes {
-            self.wish_node(id, Want::Running)?;
+            self.start_node(id).await?;
         }
         for name in &clusters {
-            self.wish_cluster(name, Want::Running)?;
+            self.start_cluster(name).await?;
         }
         self.wait_for(Awaited { nodes, clusters }, wait_seconds, tell).await
+    }
+
+    async fn start_node(&self, id: &str) -> Result<(), Failure> {
+        let state = self.nodes().get(id).map(|node| node.state.clone());
+        let has_failed = |state: &NodeState| state.phase == NodePhase::Failed;
+        start_anew(state, has_failed, || self.wish_node(id, Want::Running)).await
+    }
+
+    async fn start_cluster(&self, name: &str) -> Result<(), Failure> {
+        let state = self.clusters().get(name).map(|cluster| cluster.state.clone());
+        let has_failed = |state: &ClusterState| state.phase == ClusterPhase::Failed;
+        start_anew(state, has_failed, || self.wish_cluster(name, Want::Running)).await
     }
 
     /// Remembers and passes on what is wanted of a node.
@@ -272,6 +284,22 @@ impl Awaited {
     fn cluster(name: &str) -> Awaited {
         Awaited { nodes: Vec::new(), clusters: vec![name.to_owned()] }
     }
+}
+
+/// Wishes for a start. If the last one failed, waits until this one has begun: what is seen until then is the old failure.
+async fn start_anew<S>(
+    state: Option<watch::Receiver<S>>,
+    has_failed: impl FnOnce(&S) -> bool,
+    wish: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(mut state) = state else { return wish() };
+    let failed_before = has_failed(&state.borrow_and_update());
+    wish()?;
+    if failed_before {
+        // An error means that the supervisor is gone; whoever waits for its state will see that.
+        let _ = state.changed().await;
+    }
+    Ok(())
 }
 
 fn node_waits(id: &str, state: &NodeState) -> Result<Option<String>, Failure> {

@@ -161,7 +161,8 @@ pub struct Seen {
 pub fn document(home: &Home, region: &Region, seen: &Seen) -> Document {
     let nodes: Vec<_> = region.nodes.iter().map(|node| node_status(node, seen)).collect();
     let clusters: Vec<_> = region.clusters.iter().map(|c| cluster_status(home, region, c, seen)).collect();
-    let warnings = warnings(&nodes, &clusters, seen.agent.is_some());
+    let mut warnings = warnings(&nodes, &clusters, seen.agent.is_some());
+    warnings.extend(disk::usage(home.root()).ok().and_then(|found| home_warning(home, found)));
     Document {
         region: region.id,
         home: home.root().display().to_string(),
@@ -293,6 +294,18 @@ fn quorum_lost(cluster: &ClusterSpec, segments: &[SegmentStatus]) -> Option<Stri
         profile.write_quorum,
         missing.join(", ")
     ))
+}
+
+/// What a full disk of the home means: nodes may keep their data elsewhere.
+fn home_warning(home: &Home, disk: DiskUse) -> Option<String> {
+    (disk.watermark != Watermark::Ok).then(|| {
+        format!(
+            "the disk of {} is {} % full: free space there, or queries that need temporary files fail, logs lose lines and \
+             an instance that ended does not start",
+            home.root().display(),
+            disk.used_percent
+        )
+    })
 }
 
 fn warnings(nodes: &[NodeStatus], clusters: &[ClusterStatus], agent_runs: bool) -> Vec<String> {

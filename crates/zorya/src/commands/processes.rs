@@ -27,5 +27,7 @@ pub fn mount(options: Mount) -> anyhow::Result<ExitCode> {
 /// Writes this process's log to stderr, which its supervisor has put where it belongs. `RUST_LOG` says how much.
 pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,fuser=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A log on a full disk loses lines. Telling stderr of it, as is the default, would panic: stderr is that log.
+    log.log_internal_errors(false).init();
 }
