@@ -183,12 +183,12 @@ pub const CATALOGUE: &[Kind] = &[
     })
     .large_rows()
     .scarring(),
-    Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1)))),
-    Kind::new("power-cut-zone", 3, |n| Box::new(PowerCut::new(Targets::zone(n)))),
-    Kind::new("power-cut-all", 5, |n| Box::new(PowerCut::new(Targets::nodes(n, 6)))),
+    Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1), n.draw()))),
+    Kind::new("power-cut-zone", 3, |n| Box::new(PowerCut::new(Targets::zone(n), n.draw()))),
+    Kind::new("power-cut-all", 5, |n| Box::new(PowerCut::new(Targets::nodes(n, 6), n.draw()))),
     Kind::new("power-cut-all-and-kill-writer", 4, |n| {
-        let kill = KillWriter::new(&[Part::Engine, Part::Mount]);
-        Box::new(Both::new(PowerCut::new(Targets::nodes(n, 6)), kill, 0))
+        let cut = PowerCut::new(Targets::nodes(n, 6), n.draw());
+        Box::new(Both::new(cut, KillWriter::new(&[Part::Engine, Part::Mount]), 0))
     }),
 ];
 

@@ -5,6 +5,7 @@
 //! because something is not there.
 
 mod disk;
+mod drive;
 mod network;
 mod power;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use disk::{Disk, DiskError};
+pub use drive::Loss;
 pub use network::{COMPUTE, Counters, Network, NetworkError};
 
 use crate::process;
