@@ -91,6 +91,9 @@ const CHOSEN: &[(&str, &str)] = &[
     // One request for the whole directory; the volume's total order makes the order of syncs irrelevant.
     ("recovery_init_sync_method", "syncfs"),
     ("wal_level", "replica"),
+    // Recovery asks for this many blocks ahead; each one is a message to a storage node until it is cached.
+    ("maintenance_io_concurrency", "256"),
+    ("wal_decode_buffer_size", "4MB"),
     // Tablespaces have to lie inside the volume; this is how.
     ("allow_in_place_tablespaces", "on"),
 ];
@@ -102,7 +105,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
         "'30s'",
         "bounds crash recovery to seconds; without page images checkpoints are cheap",
     ),
-    ("checkpoint_completion_target", "0.7", "keeps the start of recovery close behind"),
+    ("checkpoint_completion_target", "0.3", "keeps the start of recovery close behind"),
     ("max_wal_size", "'2GB'", "lets time, not size, pace the checkpoints"),
     ("log_line_prefix", "'%m [%p] %q%u@%d '", "tells who"),
 ];

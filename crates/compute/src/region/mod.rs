@@ -133,7 +133,6 @@ pub struct ClusterSpec {
     pub desired: Desired,
 }
 
-
 /// There are too few nodes for a profile.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -5,7 +5,8 @@
 //! | sender, one per replica (`sender.rs`) | the connection that appends go out on | open | shutdown, volume lost |
 //! | waker (`writer.rs`) | one wake-up for all senders | open | shutdown |
 //! | sealer (`writer.rs`) | the timer that sends what nobody waits for | open | shutdown |
-//! | read (`reader.rs`) | one read, its retries and hedges | `read` | answer, volume lost |
+//! | read, four at most (`read_queue.rs`, `reader.rs`) | one request, its retries and hedges | `read` | nothing waits |
+//! | scan (`reader.rs`) | one scan | `scan` | answer, volume lost |
 //!
 //! The writer's decisions are `zorya_log::writer::Writer`'s; they are taken under one short lock (`writer.rs`), from
 //! whatever thread appends. Nothing here retries an append: a batch is kept until a write quorum has it, and a replica
@@ -14,6 +15,7 @@
 
 mod admin;
 mod opening;
+mod read_queue;
 mod reader;
 mod sender;
 mod writer;
@@ -72,6 +74,7 @@ pub enum ClientError {
 pub struct Client {
     writer: Arc<writer::WriterShared>,
     reader: Arc<reader::Reader>,
+    reads: Arc<read_queue::ReadQueue>,
     lineage: Lineage,
     runtime: Handle,
     stop: CancellationToken,
@@ -104,7 +107,8 @@ pub fn open(options: ClientOptions) -> Result<Arc<Client>, ClientError> {
     let thread = thread.map_err(ClientError::Thread)?;
     let (parts, runtime) = opened.blocking_recv().map_err(|_| ClientError::Ended(volume))??;
     let opening::OpenVolume { writer, reader, lineage } = parts;
-    Ok(Arc::new(Client { writer, reader, lineage, runtime, stop, thread: Some(thread) }))
+    let reads = read_queue::ReadQueue::new(reader.clone(), runtime.clone());
+    Ok(Arc::new(Client { writer, reader, reads, lineage, runtime, stop, thread: Some(thread) }))
 }
 
 impl Client {
@@ -183,8 +187,7 @@ impl VolumeStore for Client {
     }
 
     fn read(&self, keys: &[(GroupId, Key)], done: Done<Result<Vec<Option<Bytes>>, ReadFailed>>) {
-        let (reader, keys) = (self.reader.clone(), keys.to_vec());
-        self.runtime.spawn(async move { done(reader.read(keys).await) });
+        self.reads.read(keys.to_vec(), done);
     }
 
     fn scan(&self, group: GroupId, from: Key, to: Key) -> Result<Vec<(Key, Bytes)>, ReadFailed> {

@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// How many rounds of "cannot be read" from every replica make it an error.
 const HOPELESS: u32 = 25;
 /// At most so many keys go into one request.
-const KEYS: usize = 64;
+pub(super) const KEYS: usize = 64;
 /// At most so many bytes come back from one scan.
 const SCAN_BYTES: u32 = 1 << 20;
 
