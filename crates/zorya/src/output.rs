@@ -1,7 +1,8 @@
 //! What is printed: tables for people, JSON for programs, a progress bar where somebody watches.
 
-use std::io::IsTerminal;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use zorya_compute::agent::protocol::Progress;
@@ -9,8 +10,16 @@ use zorya_compute::agent::status::Document;
 
 /// A JSON value on its own lines.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    text(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Text as it is. Whoever reads it may stop early (`zorya status | head -n 1`): that is no error, and nothing to panic at.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(()),
+    }
 }
 
 /// Columns under their headings, padded to their widths.

@@ -6,7 +6,7 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -38,6 +38,18 @@ fn a_region_comes_up_shows_itself_and_leaves_nothing() {
     let id = status["region"].as_str().unwrap();
     assert!(!PathBuf::from(format!("/run/zorya-{}", &id[..8])).exists());
     assert_eq!(region.status()["clusters"][0]["state"], "stopped");
+}
+
+#[test]
+fn whoever_reads_a_status_may_stop_early() {
+    let Some(region) = Region::up() else { return };
+    for output in ["json", "table"] {
+        let mut status = region.command(&["--output", output, "status"]);
+        let mut child = status.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
 }
 
 #[test]

@@ -525,3 +525,8 @@ fn describe_refusal(refusal: &Refusal) -> String {
         Refusal::Stopped(stopped) => stopped.reason.text.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+mod tests;

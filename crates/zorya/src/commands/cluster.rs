@@ -66,7 +66,7 @@ fn list(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let document = status::document(invocation)?;
     match invocation.output {
         Output::Json => crate::output::json(&document.clusters)?,
-        Output::Table => print!("{}", crate::output::clusters(&document)),
+        Output::Table => crate::output::text(&crate::output::clusters(&document))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +104,7 @@ fn print_logs(
     known(&invocation.region()?, name)?;
     let path = if mount { invocation.home.mount_log(name) } else { invocation.home.engine_log(name) };
     for line in logs::tail(&path, lines) {
-        println!("{line}");
+        crate::output::text(&format!("{line}\n"))?;
     }
     if follow {
         follow_log(&path)?;

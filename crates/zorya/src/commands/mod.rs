@@ -56,7 +56,7 @@ fn bench(options: &zorya_bench::BenchArgs, output: Output) -> anyhow::Result<Exi
     let report = zorya_bench::run(options)?;
     match output {
         Output::Json => crate::output::json(&serde_json::to_value(&report)?)?,
-        Output::Table => print!("{report}"),
+        Output::Table => crate::output::text(&report.to_string())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +93,7 @@ impl Invocation {
     pub fn say(&self, value: &Value, sentence: &str) -> anyhow::Result<ExitCode> {
         match self.output {
             Output::Json => crate::output::json(value)?,
-            Output::Table => println!("{sentence}"),
+            Output::Table => crate::output::text(&format!("{sentence}\n"))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -34,7 +34,7 @@ fn list(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let document = status::document(invocation)?;
     match invocation.output {
         Output::Json => crate::output::json(&document.nodes)?,
-        Output::Table => print!("{}", crate::output::nodes(&document)),
+        Output::Table => crate::output::text(&crate::output::nodes(&document))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let document = document(invocation)?;
     match invocation.output {
         Output::Json => crate::output::json(&document)?,
-        Output::Table => print!("{}", crate::output::document(&document)),
+        Output::Table => crate::output::text(&crate::output::document(&document))?,
     }
     Ok(ExitCode::SUCCESS)
 }

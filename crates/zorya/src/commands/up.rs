@@ -167,13 +167,11 @@ fn print(invocation: &Invocation, document: &Value) -> anyhow::Result<()> {
     if invocation.output == Output::Json {
         return crate::output::json(document);
     }
-    print!("{}", crate::output::document(&parsed));
-    for cluster in &parsed.clusters {
-        if let Some(endpoint) = &cluster.endpoint {
-            println!("\n{endpoint}");
-        }
+    let mut text = crate::output::document(&parsed);
+    for endpoint in parsed.clusters.iter().filter_map(|cluster| cluster.endpoint.as_ref()) {
+        text.push_str(&format!("\n{endpoint}\n"));
     }
-    Ok(())
+    crate::output::text(&text)
 }
 
 /// Stays until interrupted, and starts the agent again if it dies.

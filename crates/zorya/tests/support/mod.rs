@@ -64,9 +64,13 @@ impl Region {
     }
 
     pub fn zorya(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.envs(self.environment.iter().cloned()).arg("--home").arg(&self.home).args(arguments);
-        command.output().unwrap()
+        command
     }
 
     /// Runs a command that has to succeed.

@@ -1,6 +1,7 @@
 //! Tests of the whole log, on a real directory and on a disk in memory that loses, tears and fails.
 
 mod damage;
+mod direct;
 mod directory;
 mod failing_disk;
 mod power_cut;
