@@ -1,0 +1,355 @@
+//! Record by record: redo, and comparison with the images that the server put in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use zorya_redo::postgres::decode::image;
+use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_FREE_SPACE, FORK_VISIBILITY, Record, decode};
+use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
+use zorya_redo::postgres::page::{Block, PAGE_HEADER_LEN, Page};
+use zorya_redo::postgres::{
+    BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
+};
+
+use crate::coverage::{self, Entry};
+use crate::store::{DerivedFork, RelationFiles, Store};
+
+/// Findings that are printed one by one; the rest is counted.
+const PRINTED_FINDINGS: usize = 20;
+
+/// What was seen and found.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Records decoded.
+    pub records: u64,
+    /// Bytes of the log.
+    pub bytes: u64,
+    /// Block references that redo was asked for.
+    pub references: u64,
+    /// References whose derived page equals the image, after masking.
+    pub equal: u64,
+    /// References without an image to compare with.
+    pub without_image: u64,
+    /// References whose page came from an image that is to be applied.
+    pub restored: u64,
+    /// Bits of the visibility map cleared without a reference.
+    pub clears: u64,
+    /// Differences explained in `docs/redo.md`: maps that CREATE DATABASE copied as empty pages.
+    pub explained: u64,
+    /// Blocks compared with the stopped server's files.
+    pub compared_with_files: u64,
+    /// What went wrong.
+    pub findings: u64,
+    /// How often each (manager, operation, reference) was seen.
+    pub seen: BTreeMap<Entry, u64>,
+    /// Which of them the server started and ended with.
+    pub last: Option<WalPosition>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { records, bytes, references, equal, without_image, restored, clears, explained, compared_with_files, .. } = self;
+        write!(
+            f,
+            "{records} records, {} MB of WAL, {references} block changes: {equal} equal to the server's image, \
+             {restored} images restored, {without_image} without image, {clears} implicit visibility clears, \
+             {compared_with_files} blocks compared with files, {explained} explained differences, {} findings",
+            bytes >> 20,
+            self.findings
+        )
+    }
+}
+
+/// Checks a log from a position on.
+pub struct Checker {
+    stream: WalStream,
+    store: Store,
+    settings: Settings,
+    references: Vec<BlockReference>,
+    scratch: Scratch,
+    /// Maps whose image was restored from a copy without content, and therefore differ: redo.md, 2.4.
+    hollow_maps: std::collections::HashSet<BlockTag>,
+    /// What was counted.
+    pub tally: Tally,
+}
+
+struct Scratch {
+    derived: Box<Block>,
+    image: Box<Block>,
+}
+
+impl Checker {
+    /// A checker over the blocks of `store`, from `start` on.
+    pub fn new(store: Store, format: LogFormat, start: WalPosition, settings: Settings) -> Self {
+        let block = || Box::new([0; BLOCK_LEN]);
+        Self {
+            stream: WalStream::new(format, start),
+            store,
+            settings,
+            references: Vec::new(),
+            scratch: Scratch { derived: block(), image: block() },
+            hollow_maps: Default::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The derived blocks.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// The position up to which the log was taken.
+    pub fn position(&self) -> WalPosition {
+        self.stream.position()
+    }
+
+    /// Checks the records in the next bytes of the log.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.tally.bytes += bytes.len() as u64;
+        // The stream lends records out; it is taken aside so that they can be checked meanwhile.
+        let format = LogFormat { page_magic: 0, segment_len: 1 << 24 };
+        let mut stream = std::mem::replace(&mut self.stream, WalStream::new(format, WalPosition(0)));
+        let result = loop {
+            match stream.next(&mut bytes) {
+                Ok(Next::Record(raw)) => {
+                    if let Err(error) = self.record(raw) {
+                        break Err(error);
+                    }
+                }
+                Ok(Next::More | Next::End(_)) => break Ok(()),
+                Err(damage) => break Err(damage.into()),
+            }
+        };
+        self.stream = stream;
+        result
+    }
+
+    fn record(&mut self, raw: RawRecord<'_>) -> Result<()> {
+        self.tally.records += 1;
+        self.tally.last = Some(raw.start);
+        let mut references = std::mem::take(&mut self.references);
+        let record = match decode(raw.bytes, raw.start, raw.end, &mut references) {
+            Ok(record) => record,
+            Err(malformed) => {
+                self.report(format_args!("{}: {malformed}", raw.start));
+                return Ok(());
+            }
+        };
+        let result = self.decoded(&record);
+        self.references = references;
+        result.with_context(|| format!("record at {}", raw.start))
+    }
+
+    fn decoded(&mut self, record: &Record<'_>) -> Result<()> {
+        let entry = |reference| Entry::of(record, reference);
+        if record.references.is_empty() {
+            *self.tally.seen.entry(entry(None)).or_default() += 1;
+        }
+        if !coverage::is_known(&entry(None)) {
+            self.report(format_args!("{}: an unknown record", Shown(record)));
+        }
+        for clear in visibility::implicit_clears(record).into_iter().flatten() {
+            if let Some(map) = self.store.existing(clear.map())? {
+                self.tally.clears += u64::from(visibility::clear(&mut Page::new(map), clear));
+            }
+        }
+        for reference in record.references {
+            *self.tally.seen.entry(entry(Some(reference.id))).or_default() += 1;
+            self.reference(record, reference)?;
+        }
+        let mut changes = Vec::new();
+        if let Err(underivable) = files::changes(record, |change| changes.push(change)) {
+            self.report(format_args!("{}: {underivable}", Shown(record)));
+        }
+        for change in changes {
+            self.store.change_files(&change)?;
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<()> {
+        self.tally.references += 1;
+        let applies = reference.image.as_ref().is_some_and(|image| image.apply);
+        // A hint's record without an image changes nothing; the map's pages come to be by records that set bits.
+        let needs_base = !applies
+            && !reference.will_init
+            && record.manager != manager::XLOG
+            && reference.tag.fork != FORK_VISIBILITY;
+        if needs_base && self.store.existing(reference.tag)?.is_none() {
+            self.report(format_args!("{}: {} is not there", Shown(record), Referred(reference)));
+            return Ok(());
+        }
+        let block = self.store.block(reference.tag)?;
+        if let Err(underivable) = redo(record, reference, block, self.settings) {
+            let finding = format!("{}: {}: {underivable}", Shown(record), Referred(reference));
+            self.report(format_args!("{finding}"));
+            return self.adopt(record, reference);
+        }
+        if reference.tag.fork == FORK_VISIBILITY {
+            self.note_hollow(reference);
+        }
+        self.store.note_manager(reference.tag, record.manager);
+        if applies {
+            self.tally.restored += 1;
+            return Ok(());
+        }
+        if reference.image.is_none() {
+            self.tally.without_image += 1;
+            return Ok(());
+        }
+        match self.compare(record, reference) {
+            Ok(None) => self.tally.equal += 1,
+            Ok(Some(_)) if self.explained(reference.tag) => {
+                self.tally.explained += 1;
+                self.adopt(record, reference)?;
+            }
+            Ok(Some(at)) => {
+                let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
+                let difference = format!("byte {at} differs: derived {ours:02x?}, the server's {theirs:02x?}");
+                self.report(format_args!("{}: {}: {difference}", Shown(record), Referred(reference)));
+                self.adopt(record, reference)?;
+            }
+            Err(underivable) => {
+                self.report(format_args!("{}: {}: {underivable}", Shown(record), Referred(reference)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Masks both pages and returns the first byte that differs.
+    fn compare(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<Option<usize>, Underivable> {
+        let Scratch { derived, image } = &mut self.scratch;
+        let block = self.store.block(reference.tag).map_err(|_| Underivable::BadPage("it cannot be read"))?;
+        derived.copy_from_slice(block);
+        image::restore(record, reference, image)?;
+        let BlockTag { fork, block, .. } = reference.tag;
+        mask::mask(record.manager, fork, block, &mut Page::new(derived))?;
+        mask::mask(record.manager, fork, block, &mut Page::new(image))?;
+        Ok(mask::first_difference(&derived[..], &image[..]))
+    }
+
+    /// Remembers maps whose image is all hole: CREATE DATABASE logs them as if they were pages of items. A later image
+    /// is whole again.
+    fn note_hollow(&mut self, reference: &BlockReference) {
+        let Some(image) = reference.image.as_ref().filter(|image| image.apply) else { return };
+        if usize::from(image.hole_len) + PAGE_HEADER_LEN == BLOCK_LEN {
+            self.hollow_maps.insert(reference.tag);
+        } else {
+            self.hollow_maps.remove(&reference.tag);
+        }
+    }
+
+    /// Whether the pages compared last may differ: a map that was copied hollow lacks bits, but has none too many.
+    fn explained(&self, tag: BlockTag) -> bool {
+        let Scratch { derived, image } = &self.scratch;
+        let subset = derived.iter().zip(image.iter()).all(|(derived, image)| derived & !image == 0);
+        subset && self.hollow_maps.contains(&tag)
+    }
+
+    /// Compares every derived block with the files of the stopped server.
+    pub fn compare_files(&mut self, data: &Path) -> Result<()> {
+        let mut forks: Vec<_> = self.store.forks().collect();
+        forks.retain(|fork| fork.fork != FORK_FREE_SPACE && fork.blocks > 0);
+        forks.sort_by_key(|fork| (fork.relation, fork.fork));
+        for fork in forks {
+            self.compare_fork(data, &fork).with_context(|| format!("comparing {}", fork.relation))?;
+        }
+        Ok(())
+    }
+
+    fn compare_fork(&mut self, data: &Path, derived: &DerivedFork) -> Result<()> {
+        let mut files = RelationFiles::open(data, derived.relation, derived.fork)?;
+        for block in 0..derived.blocks {
+            let tag = BlockTag { relation: derived.relation, fork: derived.fork, block };
+            let Some(ours) = self.store.existing(tag)? else { continue };
+            self.scratch.derived.copy_from_slice(ours);
+            self.tally.compared_with_files += 1;
+            if !files.read(block, &mut self.scratch.image)? {
+                self.report(format_args!("{tag}: derived, but not in the server's files"));
+                continue;
+            }
+            let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
+            let Scratch { derived: ours, image: theirs } = &mut self.scratch;
+            let masked = mask::mask(manager, tag.fork, block, &mut Page::new(ours))
+                .and_then(|()| mask::mask(manager, tag.fork, block, &mut Page::new(theirs)));
+            let difference = mask::first_difference(&ours[..], &theirs[..]);
+            match (masked, difference) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(_)) if self.explained(tag) => self.tally.explained += 1,
+                (_, at) => {
+                    let at = at.unwrap_or(0);
+                    let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
+                    let difference = format!("derived {ours:02x?}, the server's {theirs:02x?}");
+                    let name = manager::name(manager);
+                    self.report(format_args!("{tag} ({name}): byte {at} of the file differs: {difference}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the server's page over after a difference, so that one error is reported once.
+    fn adopt(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<()> {
+        if reference.image.is_some() {
+            let block = self.store.block(reference.tag)?;
+            if image::restore(record, reference, block).is_ok() {
+                Page::new(block).set_lsn(record.end);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, finding: fmt::Arguments<'_>) {
+        self.tally.findings += 1;
+        if self.tally.findings as usize <= PRINTED_FINDINGS {
+            eprintln!("FINDING {finding}");
+        }
+    }
+}
+
+/// Whose page it may be that only images changed: by its special space.
+fn likely_manager(block: &Block) -> u8 {
+    let special = usize::from(u16::from_le_bytes([block[16], block[17]]));
+    let last = u16::from_le_bytes([block[BLOCK_LEN - 2], block[BLOCK_LEN - 1]]);
+    match (BLOCK_LEN.saturating_sub(special), last) {
+        (0, _) => manager::HEAP,
+        (16, 0xff80) => manager::HASH,
+        (16, 0xff81) => manager::GIST,
+        (16, _) => manager::BTREE,
+        (8, 0xff82) => manager::SPGIST,
+        (8, 0xf091..=0xf093) => manager::BRIN,
+        (8, 0x1717) => manager::SEQ,
+        _ => manager::GIN,
+    }
+}
+
+fn around(block: &Block, at: usize) -> &[u8] {
+    &block[at..(at + 16).min(BLOCK_LEN)]
+}
+
+/// A record in one line.
+struct Shown<'a, 'r>(&'a Record<'r>);
+
+impl fmt::Display for Shown<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.0;
+        let name = coverage::name(record.manager, record.info);
+        write!(f, "{} {} {name} (info {:#04x}, ", record.start, manager::name(record.manager), record.info)?;
+        write!(f, "xid {}, {} bytes, main {:02x?})", record.xid, record.bytes().len(), head(record.main()))
+    }
+}
+
+fn head(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(24)]
+}
+
+/// A block reference in a few words.
+struct Referred<'a>(&'a BlockReference);
+
+impl fmt::Display for Referred<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reference {} to {}", self.0.id, self.0.tag)
+    }
+}

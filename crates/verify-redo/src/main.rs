@@ -1,0 +1,120 @@
+//! Verifies the redo of PostgreSQL's WAL against PostgreSQL itself.
+//!
+//! A server runs with `wal_consistency_checking = all` and `full_page_writes = off`: every record carries the changed
+//! blocks as they are on the server, and none of those images shortens redo. The log is taken from the server as it
+//! writes it; each record is decoded and applied, and the outcome compared with the image, after masking what changes
+//! without a record. At the end the derived blocks are compared with the files of the stopped server.
+
+mod check;
+mod coverage;
+mod receive;
+mod server;
+mod store;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+use zorya_redo::postgres::decode::stream::LogFormat;
+use zorya_redo::postgres::{Settings, manager};
+
+use check::{Checker, Tally};
+use receive::Receiver;
+use server::Server;
+use store::Store;
+
+/// The page magic of PostgreSQL 15 and the default segment size.
+const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
+
+/// Verifies PostgreSQL's redo in Rust against PostgreSQL's own images of every changed block.
+#[derive(Parser)]
+struct Arguments {
+    /// Only the coverage scripts and a short pgbench.
+    #[arg(long)]
+    quick: bool,
+    /// PostgreSQL's source tree, with src/test/regress built, whose suites to run.
+    #[arg(long)]
+    sources: Option<PathBuf>,
+    /// Seconds of pgbench.
+    #[arg(long, default_value_t = 15)]
+    pgbench_seconds: u32,
+    /// More lines for postgresql.conf.
+    #[arg(long, default_value = "")]
+    settings: String,
+    /// Without data checksums, so that hint bits are not logged.
+    #[arg(long)]
+    no_checksums: bool,
+    /// Print how often each kind of record was seen.
+    #[arg(long)]
+    counts: bool,
+    /// Leave the server's directory behind.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match verify(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs it all; says whether everything was equal and everything was seen.
+fn verify(arguments: &Arguments) -> Result<bool> {
+    let started = Instant::now();
+    let dir = tempfile::Builder::new().prefix("zorya-verify-redo-").tempdir()?;
+    let mut server = Server::create(dir.path(), !arguments.no_checksums, &arguments.settings)?;
+    let redo_position = server.redo_position()?;
+    server.start()?;
+    let receiver = Receiver::start(&server.socket(), redo_position)?;
+    let settings = Settings { hints_logged: !arguments.no_checksums };
+    let checker = Checker::new(Store::over(&server.base()), FORMAT, redo_position, settings);
+    let checking = thread::spawn(move || take_all(receiver, checker));
+
+    workload::run(&server, arguments.sources.as_deref(), arguments.quick, arguments.pgbench_seconds)?;
+    server.stop()?;
+    let mut checker = checking.join().map_err(|_| anyhow!("the checker panicked"))??;
+    checker.compare_files(&server.data())?;
+
+    let tally = &checker.tally;
+    if arguments.counts {
+        for (entry, count) in &tally.seen {
+            println!("{count:>10} {entry}");
+        }
+    }
+    let missing = missing(tally);
+    for entry in &missing {
+        println!("NOT SEEN {entry}");
+    }
+    if arguments.keep {
+        println!("left behind: {}", dir.keep().display());
+    }
+    let clean = tally.findings == 0 && missing.is_empty();
+    let verdict = if clean { "clean" } else { "NOT CLEAN" };
+    println!("{verdict}: {tally}, {} not seen, {} s", missing.len(), started.elapsed().as_secs());
+    Ok(clean)
+}
+
+fn take_all(mut receiver: Receiver, mut checker: Checker) -> Result<Checker> {
+    while let Some(bytes) = receiver.next()? {
+        checker.feed(bytes).with_context(|| format!("at {}", checker.position()))?;
+    }
+    Ok(checker)
+}
+
+/// The entries of the list that were not seen.
+fn missing(tally: &Tally) -> Vec<coverage::Entry> {
+    let managers = [manager::HEAP, manager::HEAP2, manager::BTREE, manager::SEQ];
+    let mut entries = coverage::entries(&managers);
+    entries.retain(|entry| !tally.seen.contains_key(entry));
+    entries
+}
