@@ -84,7 +84,35 @@ update parent set v = v + 1 where id < 20;
 savepoint d;
 select from parent where id < 20 for key share;
 commit;
+-- A lock on a row that another transaction is updating: it goes along the chain of versions.
+create extension dblink;
+begin;
+update parent set v = v + 1 where id = 100;
+select dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select from parent where id = 100 for key share');
+commit;
 vacuum (freeze) parent;
+-- A catalog that is rewritten while a slot decodes.
+select from pg_create_logical_replication_slot('decoding', 'test_decoding');
+create table catalogued (id int, a int);
+alter table catalogued add b int;
+comment on table catalogued is 'one';
+comment on table catalogued is 'two';
+alter table catalogued rename a to c;
+vacuum full pg_attribute;
+vacuum full pg_class;
+vacuum full pg_description;
+select pg_drop_replication_slot('decoding');
+select pg_logical_emit_message(true, 'verify', 'a message');
+select pg_replication_origin_create('elsewhere');
+select pg_replication_origin_advance('elsewhere', '0/1234');
+select pg_replication_origin_session_setup('elsewhere');
+begin; select pg_replication_origin_xact_setup('0/5678', now()); insert into narrow values (-5, 'from elsewhere'); commit;
+select pg_replication_origin_session_reset();
+select pg_replication_origin_drop('elsewhere');
+select pg_create_restore_point('here');
+select from pg_switch_wal();
+select pg_backup_start('backup', true);
+select from pg_backup_stop();
 
 -- In-place updates of catalogs, sequences, truncation, rewriting, tablespaces.
 create sequence counter;
@@ -104,6 +132,8 @@ insert into plain select i + 1000000, 'copied', 'x' from generate_series(1, 500)
 vacuum plain;
 \c heap
 drop database copy_by_files;
+alter table churn set tablespace pg_default;
+drop tablespace place;
 drop table copied;
 
 -- Two-phase, aborted and nested transactions.

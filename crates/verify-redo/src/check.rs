@@ -95,10 +95,6 @@ impl Checker {
         }
     }
 
-    /// The derived blocks.
-    pub fn store(&mut self) -> &mut Store {
-        &mut self.store
-    }
 
     /// The position up to which the log was taken.
     pub fn position(&self) -> WalPosition {

@@ -219,9 +219,9 @@ pub fn name(manager: u8, info: u8) -> &'static str {
 }
 
 /// All entries of the managers that are given.
-pub fn entries(managers: &[u8]) -> Vec<Entry> {
+pub fn entries(managers: impl Iterator<Item = u8>) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for &manager in managers {
+    for manager in managers {
         for &(operation, _, references) in OPERATIONS.get(usize::from(manager)).copied().unwrap_or_default() {
             if references.is_empty() {
                 entries.push(Entry { manager, operation, reference: None });

@@ -113,8 +113,7 @@ fn take_all(mut receiver: Receiver, mut checker: Checker) -> Result<Checker> {
 
 /// The entries of the list that were not seen.
 fn missing(tally: &Tally) -> Vec<coverage::Entry> {
-    let managers = [manager::HEAP, manager::HEAP2, manager::BTREE, manager::SEQ];
-    let mut entries = coverage::entries(&managers);
+    let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
     entries.retain(|entry| !tally.seen.contains_key(entry));
     entries
 }

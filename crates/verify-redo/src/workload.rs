@@ -9,7 +9,15 @@ use anyhow::{Context, Result};
 use crate::server::{Server, as_engine, run_quietly};
 
 /// The coverage scripts, in the order in which they run. Each makes records that other workloads seldom or never do.
-const SCRIPTS: &[(&str, &str)] = &[("heap", include_str!("../sql/heap.sql")), ("btree", include_str!("../sql/btree.sql"))];
+const SCRIPTS: &[(&str, &str)] = &[
+    ("heap", include_str!("../sql/heap.sql")),
+    ("btree", include_str!("../sql/btree.sql")),
+    ("hash", include_str!("../sql/hash.sql")),
+    ("gin", include_str!("../sql/gin.sql")),
+    ("gist", include_str!("../sql/gist.sql")),
+    ("spgist", include_str!("../sql/spgist.sql")),
+    ("brin", include_str!("../sql/brin.sql")),
+];
 
 /// Runs the coverage scripts, pgbench, and PostgreSQL's own suites where there are sources.
 pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds: u32) -> Result<()> {

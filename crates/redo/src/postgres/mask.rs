@@ -4,13 +4,12 @@
 //! [`mask`] zeroes those fields in a copy of a page, so that copies can be compared byte by byte. Unlike `heap_mask` it
 //! leaves the contents of the visibility map alone: they are to be equal.
 
-use super::btree;
 use super::decode::record::FORK_VISIBILITY;
 use super::error::Underivable;
-use super::manager;
-use super::page::{ItemState, PD_ALL_VISIBLE, PD_HAS_FREE_LINES, PD_PAGE_FULL, Page};
-use super::tuple::{Tuple, XACT_MASK, XMAX_COMMITTED, XMAX_INVALID, XMIN_FROZEN};
 use super::fields::align8;
+use super::page::{ItemState, PAGE_HEADER_LEN, PD_ALL_VISIBLE, PD_HAS_FREE_LINES, PD_PAGE_FULL, Page};
+use super::tuple::{Tuple, XACT_MASK, XMAX_COMMITTED, XMAX_INVALID, XMIN_FROZEN};
+use super::{brin, btree, gin, gist, hash, manager};
 
 /// Masks a page that a record of `manager` changed; `fork` and `block` say which one it is.
 pub fn mask(manager: u8, fork: u8, block: u32, page: &mut Page<'_>) -> Result<(), Underivable> {
@@ -22,6 +21,11 @@ pub fn mask(manager: u8, fork: u8, block: u32, page: &mut Page<'_>) -> Result<()
         }
         manager::HEAP | manager::HEAP2 => heap(page, block),
         manager::BTREE => btree_page(page),
+        manager::HASH => hash_page(page),
+        manager::GIN => gin_page(page),
+        manager::GIST => gist_page(page),
+        manager::SPGIST => spgist_page(page),
+        manager::BRIN => brin_page(page),
         manager::SEQ | manager::GENERIC => unused_space(page),
         _ => Ok(()),
     }
@@ -55,6 +59,13 @@ fn line_pointer_flags(page: &mut Page<'_>) -> Result<(), Underivable> {
         page.set_line_pointer(number, pointer)?;
     }
     Ok(())
+}
+
+/// Follows `mask_page_content`: all but the header, and of that where items begin and end.
+fn content(page: &mut Page<'_>) {
+    page.block_mut()[PAGE_HEADER_LEN..].fill(0);
+    page.set_lower(0);
+    page.set_upper(0);
 }
 
 /// Follows `heap_mask` in `access/heap/heapam.c`.
@@ -104,6 +115,65 @@ fn btree_page(page: &mut Page<'_>) -> Result<(), Underivable> {
     opaque.set_flags(flags & !(btree::HAS_GARBAGE | btree::SPLIT_END));
     opaque.set_cycle_id(0);
     Ok(())
+}
+
+/// Follows `hash_mask` in `access/hash/hash_xlog.c`.
+fn hash_page(page: &mut Page<'_>) -> Result<(), Underivable> {
+    hints(page);
+    unused_space(page)?;
+    match hash::Opaque::of(page)?.flags() & hash::TYPE_MASK {
+        // What a freed page held does not matter.
+        0 => content(page),
+        // `_hash_kill_items` marks items dead without a record.
+        hash::BUCKET | hash::OVERFLOW => line_pointer_flags(page)?,
+        _ => {}
+    }
+    // A hint that goes with dead items.
+    hash::Opaque::of(page)?.clear_flag(hash::HAS_DEAD_TUPLES);
+    Ok(())
+}
+
+/// Follows `gin_mask` in `access/gin/ginxlog.c`.
+fn gin_page(page: &mut Page<'_>) -> Result<(), Underivable> {
+    let deleted = gin::Opaque::of(page)?.flags() & gin::DELETED != 0;
+    hints(page);
+    if deleted {
+        content(page);
+    } else if page.lower() > PAGE_HEADER_LEN {
+        unused_space(page)?;
+    }
+    Ok(())
+}
+
+/// Follows `gist_mask` in `access/gist/gistxlog.c`.
+fn gist_page(page: &mut Page<'_>) -> Result<(), Underivable> {
+    hints(page);
+    unused_space(page)?;
+    let mut opaque = gist::Opaque::of(page)?;
+    // The image was taken before the record's own position was known, which redo sets; and an unlogged index build
+    // has positions of its own.
+    opaque.set_nsn(super::WalPosition(0));
+    opaque.change_flags(gist::FOLLOW_RIGHT, gist::HAS_GARBAGE);
+    let is_leaf = opaque.flags() & gist::LEAF != 0;
+    // `gistkillitems` marks items dead without a record.
+    if is_leaf { line_pointer_flags(page) } else { Ok(()) }
+}
+
+/// Follows `spg_mask` in `access/spgist/spgxlog.c`.
+fn spgist_page(page: &mut Page<'_>) -> Result<(), Underivable> {
+    hints(page);
+    if page.lower() >= PAGE_HEADER_LEN { unused_space(page) } else { Ok(()) }
+}
+
+/// Follows `brin_mask` in `access/brin/brin_xlog.c`.
+fn brin_page(page: &mut Page<'_>) -> Result<(), Underivable> {
+    hints(page);
+    let kind = brin::page_type(page);
+    if kind == brin::TYPE_REGULAR || kind == brin::TYPE_META && page.lower() > PAGE_HEADER_LEN {
+        unused_space(page)?;
+    }
+    // `brin_start_evacuating_page` says that a page is being emptied without a record.
+    brin::clear_evacuate(page)
 }
 
 /// The first byte that differs between two masked pages.

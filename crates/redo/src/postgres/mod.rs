@@ -6,17 +6,23 @@
 //! * [`decode`]: records out of bytes as they arrive, with their block references and images;
 //! * [`redo`]: a block after a record; [`visibility`]: bits that records clear without naming the map's block;
 //! * [`page`], [`tuple`]: the layout of pages and heap tuples;
-//! * [`heap`], [`heap2`], [`btree`], [`sequence`], [`generic`]: the families of records;
+//! * [`heap`], [`heap2`], [`btree`], [`hash`], [`gin`], [`gist`], [`spgist`], [`brin`], [`sequence`], [`generic`]: the
+//!   families of records;
+//! * [`files`], [`xact`]: what records do to files as wholes, and how transactions end;
 //! * [`mask`]: what may differ between a derived page and the server's own.
 //!
 //! What cannot be derived is a value, [`Underivable`]: never a panic, and never a guess.
 
+mod brin;
 mod btree;
 pub mod decode;
 mod error;
 mod fields;
 pub mod files;
 mod generic;
+mod gin;
+mod gist;
+mod hash;
 mod heap;
 mod heap2;
 pub mod manager;
@@ -25,6 +31,7 @@ mod outcome;
 pub mod page;
 mod position;
 mod sequence;
+mod spgist;
 mod tuple;
 pub mod visibility;
 pub mod xact;
@@ -50,16 +57,19 @@ pub fn redo(
     block: &mut Block,
     settings: Settings,
 ) -> Result<Outcome, Underivable> {
-    if reference.image.as_ref().is_some_and(|image| image.apply) {
+    let restores = reference.image.as_ref().is_some_and(|image| image.apply);
+    if restores {
         image::restore(record, reference, block)?;
         let mut page = Page::new(block);
         if !page.is_new() {
             page.set_lsn(record.end);
         }
-        return Ok(Outcome::Changed);
+        if !changes_image(record, reference.id) {
+            return Ok(Outcome::Changed);
+        }
     }
     let mut page = Page::new(block);
-    if page.lsn() >= record.end && !reference.will_init {
+    if page.lsn() >= record.end && !reference.will_init && !restores {
         return Ok(Outcome::AlreadyThere);
     }
     let outcome = match record.manager {
@@ -67,6 +77,11 @@ pub fn redo(
         manager::HEAP => heap::redo(record, reference, &mut page)?,
         manager::HEAP2 => heap2::redo(record, reference, &mut page, settings)?,
         manager::BTREE => btree::redo(record, reference, &mut page)?,
+        manager::HASH => hash::redo(record, reference, &mut page)?,
+        manager::GIN => gin::redo(record, reference, &mut page)?,
+        manager::GIST => gist::redo(record, reference, &mut page)?,
+        manager::SPGIST => spgist::redo(record, reference, &mut page)?,
+        manager::BRIN => brin::redo(record, reference, &mut page)?,
         manager::SEQ => sequence::redo(record, reference, &mut page)?,
         manager::GENERIC => generic::redo(record, reference, &mut page)?,
         manager => return Err(Underivable::UnknownRecord { manager, operation: record.operation() }),
@@ -75,6 +90,15 @@ pub fn redo(
         page.set_lsn(record.end);
     }
     Ok(outcome)
+}
+
+/// Whether redo goes on after the image was restored.
+fn changes_image(record: &Record<'_>, id: u8) -> bool {
+    match record.manager {
+        manager::HASH => hash::changes_image(record, id),
+        manager::GIST => gist::changes_image(record, id),
+        _ => false,
+    }
 }
 
 /// Records of full-page images whose image is missing. Follows `xlog_redo` in `access/transam/xlog.c`: with
