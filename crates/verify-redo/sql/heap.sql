@@ -88,7 +88,7 @@ commit;
 create extension dblink;
 begin;
 update parent set v = v + 1 where id = 100;
-select dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select from parent where id = 100 for key share');
+select from dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select 1 from parent where id = 100 for key share') as locked (one int);
 commit;
 vacuum (freeze) parent;
 -- A catalog that is rewritten while a slot decodes.

@@ -8,6 +8,7 @@
 mod check;
 mod coverage;
 mod receive;
+mod sequence;
 mod server;
 mod store;
 mod workload;

@@ -29,6 +29,12 @@ fn place(heap_block: u32) -> (usize, u32) {
     (PAGE_HEADER_LEN + byte as usize, heap_block % 4 * 2)
 }
 
+/// The first of the four heap blocks whose bits are in that byte of a page of the map.
+#[must_use]
+pub fn first_heap_block(map_block: u32, byte: usize) -> u32 {
+    map_block * HEAP_BLOCKS_PER_MAP + (byte.saturating_sub(PAGE_HEADER_LEN)) as u32 * 4
+}
+
 /// A heap block whose bits a record clears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clear {
