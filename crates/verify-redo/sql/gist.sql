@@ -1,7 +1,7 @@
 -- Records of GiST.
 create table s (id int, p point) with (autovacuum_enabled = off);
 create index s_p on s using gist (p);
-insert into s select i, point(i % 173, i / 173) from generate_series(1, 20000) i;
+insert into s select i, point(i % 173, i / 173) from generate_series(1, 40000) i;
 update s set p = point(p[0] + 1000, p[1]) where id % 10 = 0;
 -- Leaves that become empty are deleted, and used again.
 delete from s where id > 200;

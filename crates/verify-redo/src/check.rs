@@ -14,6 +14,7 @@ use zorya_redo::postgres::{
 };
 
 use crate::coverage::{self, Entry};
+use crate::metadata::Metadata;
 use crate::sequence;
 use crate::store::{DerivedFork, RelationFiles, Store};
 
@@ -70,6 +71,8 @@ impl fmt::Display for Tally {
 pub struct Checker {
     stream: WalStream,
     store: Store,
+    /// What is derived beside blocks.
+    pub metadata: Metadata,
     settings: Settings,
     references: Vec<BlockReference>,
     scratch: Scratch,
@@ -88,11 +91,18 @@ struct Scratch {
 
 impl Checker {
     /// A checker over the blocks of `store`, from `start` on.
-    pub fn new(store: Store, format: LogFormat, start: WalPosition, settings: Settings) -> Self {
+    pub fn new(
+        store: Store,
+        metadata: Metadata,
+        format: LogFormat,
+        start: WalPosition,
+        settings: Settings,
+    ) -> Self {
         let block = || Box::new([0; BLOCK_LEN]);
         Self {
             stream: WalStream::new(format, start),
             store,
+            metadata,
             settings,
             references: Vec::new(),
             scratch: Scratch { derived: block(), image: block() },
@@ -152,6 +162,9 @@ impl Checker {
         if !coverage::is_known(&entry(None)) {
             self.report(format_args!("{}: an unknown record", Shown(record)));
         }
+        for finding in self.metadata.observe(record) {
+            self.report(format_args!("{}: {finding}", Shown(record)));
+        }
         for clear in visibility::implicit_clears(record).into_iter().flatten() {
             self.early_clears.remove(&clear.heap);
             if let Some(map) = self.store.existing(clear.map())? {
@@ -167,6 +180,7 @@ impl Checker {
             self.report(format_args!("{}: {underivable}", Shown(record)));
         }
         for change in changes {
+            self.metadata.change_files(&change);
             self.store.change_files(&change)?;
         }
         Ok(())
@@ -284,6 +298,9 @@ impl Checker {
         forks.sort_by_key(|fork| (fork.relation, fork.fork));
         for fork in forks {
             self.compare_fork(data, &fork).with_context(|| format!("comparing {}", fork.relation))?;
+        }
+        for finding in self.metadata.compare_files(data)? {
+            self.report(format_args!("{finding}"));
         }
         Ok(())
     }

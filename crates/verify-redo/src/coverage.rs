@@ -202,6 +202,28 @@ const OPERATIONS: [&[Operation]; 22] = [
     SPGIST, BRIN, COMMIT_TS, REPLORIGIN, GENERIC, LOGICALMSG,
 ];
 
+/// Entries that cannot be seen, and why.
+const UNREACHABLE: &[(Entry, &str)] = &[
+    (entry(manager::XLOG, 0x20, None), "XLOG_NOOP is inserted nowhere in PostgreSQL 15"),
+    (
+        entry(manager::BTREE, 0x90, Some(1)),
+        "_bt_unlink_halfdead_page (nbtpage.c) takes the metapage only where leftsib == P_NONE",
+    ),
+    (
+        entry(manager::HASH, 0x80, Some(4)),
+        "_hash_freeovflpage is called only by _hash_squeezebucket (hashovfl.c), with the last page of the chain",
+    ),
+    (
+        entry(manager::GIST, 0x70, None),
+        "gistGetFakeLSN (gistutil.c) assigns one only where a permanent index skips WAL: at wal_level minimal, at \
+         which no log can be streamed",
+    ),
+];
+
+const fn entry(manager: u8, operation: u8, reference: Option<u8>) -> Entry {
+    Entry { manager, operation, reference }
+}
+
 fn operation(manager: u8, info: u8) -> Option<&'static Operation> {
     let operation = operation_of(manager, info);
     OPERATIONS.get(usize::from(manager))?.iter().find(|known| known.0 == operation)
@@ -218,7 +240,7 @@ pub fn name(manager: u8, info: u8) -> &'static str {
     operation(manager, info).map_or("unknown", |known| known.1)
 }
 
-/// All entries of the managers that are given.
+/// All entries of the managers that are given, but those that cannot be seen.
 pub fn entries(managers: impl Iterator<Item = u8>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for manager in managers {
@@ -229,5 +251,6 @@ pub fn entries(managers: impl Iterator<Item = u8>) -> Vec<Entry> {
             entries.extend(references.iter().map(|&id| Entry { manager, operation, reference: Some(id) }));
         }
     }
+    entries.retain(|entry| UNREACHABLE.iter().all(|(unreachable, _)| unreachable != entry));
     entries
 }

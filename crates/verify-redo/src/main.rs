@@ -7,6 +7,7 @@
 
 mod check;
 mod coverage;
+mod metadata;
 mod receive;
 mod sequence;
 mod server;
@@ -24,12 +25,16 @@ use zorya_redo::postgres::decode::stream::LogFormat;
 use zorya_redo::postgres::{Settings, manager};
 
 use check::{Checker, Tally};
+use metadata::Metadata;
 use receive::Receiver;
 use server::Server;
 use store::Store;
 
 /// The page magic of PostgreSQL 15 and the default segment size.
 const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
+
+/// Whether the record of a multixact writes the next one's offset too: from 15.16 on.
+const NEXT_OFFSET: bool = true;
 
 /// Verifies PostgreSQL's redo in Rust against PostgreSQL's own images of every changed block.
 #[derive(Parser)]
@@ -78,7 +83,9 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     server.start()?;
     let receiver = Receiver::start(&server.socket(), redo_position)?;
     let settings = Settings { hints_logged: !arguments.no_checksums };
-    let checker = Checker::new(Store::over(&server.base()), FORMAT, redo_position, settings);
+    let base = server.base();
+    let metadata = Metadata::over(&base, NEXT_OFFSET)?;
+    let checker = Checker::new(Store::over(&base), metadata, FORMAT, redo_position, settings);
     let checking = thread::spawn(move || take_all(receiver, checker));
 
     workload::run(&server, arguments.sources.as_deref(), arguments.quick, arguments.pgbench_seconds)?;
@@ -101,6 +108,11 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     }
     let clean = tally.findings == 0 && missing.is_empty();
     let verdict = if clean { "clean" } else { "NOT CLEAN" };
+    let compared = &checker.metadata.compared;
+    println!(
+        "{} checkpoints' counters, {} pages of transaction files and {} other files compared",
+        compared.checkpoints, compared.pages, compared.files
+    );
     println!("{verdict}: {tally}, {} not seen, {} s", missing.len(), started.elapsed().as_secs());
     Ok(clean)
 }

@@ -144,6 +144,7 @@ impl Store {
             FileChange::Create { .. }
             | FileChange::CreateDatabase(_)
             | FileChange::CreateTablespace { .. }
+            | FileChange::RelationMap { .. }
             | FileChange::DropTablespace(_) => Ok(()),
         }
     }

@@ -17,6 +17,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("gist", include_str!("../sql/gist.sql")),
     ("spgist", include_str!("../sql/spgist.sql")),
     ("brin", include_str!("../sql/brin.sql")),
+    ("xids", include_str!("../sql/xids.sql")),
 ];
 
 /// Runs the coverage scripts, pgbench, and PostgreSQL's own suites where there are sources.
@@ -24,6 +25,8 @@ pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds
     for (name, script) in SCRIPTS {
         script_on(server, name, script)?;
     }
+    run_quietly(server.program("vacuumdb").args(["--all", "--freeze", "--quiet"]))?;
+    with_page_images(server)?;
     pgbench(server, if quick { 5 } else { pgbench_seconds })?;
     if let Some(sources) = sources {
         regress(server, sources)?;
@@ -39,6 +42,28 @@ fn script_on(server: &Server, name: &str, script: &str) -> Result<()> {
     let mut psql = server.program("psql");
     psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", name, "-f"]).arg(&path);
     run_quietly(&mut psql).with_context(|| format!("coverage script {name}"))
+}
+
+/// The same for a while with images that redo is to apply, as they are after every checkpoint by default.
+fn with_page_images(server: &Server) -> Result<()> {
+    eprintln!("with full-page writes");
+    set_page_images(server, "on")?;
+    server.psql("postgres", "create database images")?;
+    run_quietly(server.program("pgbench").args(["-i", "-q", "-s", "1", "images"]))?;
+    for compression in ["pglz", "lz4", "zstd"] {
+        server.psql("postgres", &format!("alter database images set wal_compression = {compression}"))?;
+        server.psql("postgres", "checkpoint")?;
+        run_quietly(server.program("pgbench").args(["-n", "-c", "2", "-t", "200", "images"]))?;
+    }
+    set_page_images(server, "off")
+}
+
+fn set_page_images(server: &Server, on_or_off: &str) -> Result<()> {
+    server.psql("postgres", &format!("alter system set full_page_writes = {on_or_off}"))?;
+    server.psql("postgres", "select pg_reload_conf()")?;
+    // The checkpointer takes the setting over; a checkpoint waits for it.
+    server.psql("postgres", "checkpoint")?;
+    Ok(())
 }
 
 fn pgbench(server: &Server, seconds: u32) -> Result<()> {

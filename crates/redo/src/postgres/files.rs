@@ -1,5 +1,6 @@
 //! What records do to files as wholes: relations created, truncated and dropped, databases cloned and dropped,
-//! tablespaces. Ported from `src/backend/catalog/storage.c`, `commands/dbcommands.c` and `commands/tablespace.c`.
+//! tablespaces. Ported from `src/backend/catalog/storage.c`, `commands/dbcommands.c`,
+//! `commands/tablespace.c` and `utils/cache/relmapper.c`.
 
 use super::decode::record::{Record, Relation};
 use super::error::Underivable;
@@ -71,6 +72,14 @@ pub enum FileChange<'a> {
         /// Where it lies.
         path: &'a [u8],
     },
+    /// The map of the catalogs whose files cannot be found in a catalog is this, with its checksum; of the whole
+    /// cluster where the directory names no database.
+    RelationMap {
+        /// The directory.
+        directory: Directory,
+        /// The file.
+        content: &'a [u8],
+    },
     /// A tablespace is gone.
     DropTablespace(u32),
 }
@@ -90,6 +99,7 @@ pub fn changes<'a>(record: &Record<'a>, mut each: impl FnMut(FileChange<'a>)) ->
         manager::SMGR => smgr(record).map(each),
         manager::DBASE => dbase(record, each),
         manager::TBLSPC => tablespace(record).map(each),
+        manager::RELMAP => relation_map(record).map(each),
         _ => Ok(()),
     }
 }
@@ -157,4 +167,14 @@ fn tablespace<'a>(record: &Record<'a>) -> Result<FileChange<'a>, Underivable> {
         TBLSPC_DROP => Ok(FileChange::DropTablespace(tablespace)),
         _ => Err(unknown(record)),
     }
+}
+
+/// Follows `relmap_redo`. The file has 512 bytes up to 15 and 524 from 16 on; the record says.
+fn relation_map<'a>(record: &Record<'a>) -> Result<FileChange<'a>, Underivable> {
+    if record.operation() != 0 {
+        return Err(unknown(record));
+    }
+    let mut main = record.fields();
+    let (database, tablespace, len) = (main.u32()?, main.u32()?, main.u32()? as usize);
+    Ok(FileChange::RelationMap { directory: Directory { tablespace, database }, content: main.bytes(len)? })
 }

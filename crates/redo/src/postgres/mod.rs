@@ -8,13 +8,18 @@
 //! * [`page`], [`tuple`]: the layout of pages and heap tuples;
 //! * [`heap`], [`heap2`], [`btree`], [`hash`], [`gin`], [`gist`], [`spgist`], [`brin`], [`sequence`], [`generic`]: the
 //!   families of records;
-//! * [`files`], [`xact`]: what records do to files as wholes, and how transactions end;
+//! * [`files`], [`xact`], [`slru`]: what records do to files as wholes, how transactions end, and the files about that;
+//! * [`checkpoint`], [`running`], [`hold`]: counters, running transactions, and what they say of pages;
+//! * [`control`], [`synthesis`], [`origins`], [`checksum`]: what a server needs to start from derived files;
 //! * [`mask`]: what may differ between a derived page and the server's own.
 //!
 //! What cannot be derived is a value, [`Underivable`]: never a panic, and never a guess.
 
 mod brin;
 mod btree;
+pub mod checkpoint;
+pub mod checksum;
+pub mod control;
 pub mod decode;
 mod error;
 mod fields;
@@ -25,13 +30,18 @@ mod gist;
 mod hash;
 mod heap;
 mod heap2;
+pub mod hold;
 pub mod manager;
 pub mod mask;
+pub mod origins;
 mod outcome;
 pub mod page;
 mod position;
+pub mod running;
 mod sequence;
+pub mod slru;
 mod spgist;
+pub mod synthesis;
 mod tuple;
 pub mod visibility;
 pub mod xact;
@@ -110,3 +120,6 @@ fn without_image(record: &Record<'_>) -> Result<Outcome, Underivable> {
         operation => Err(Underivable::UnknownRecord { manager: record.manager, operation }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use super::decode::record::{Record, Relation};
 use super::error::Underivable;
-use super::fields::Fields;
+use super::fields::{Fields, align8};
 use super::manager;
 
 const COMMIT: u8 = 0x00;
@@ -33,13 +33,8 @@ const COMPLETION_FLAGS: u32 = 7 << 29;
 pub enum Xact<'a> {
     /// A transaction, prepared or not, committed or aborted.
     End(End<'a>),
-    /// A transaction was prepared; the data is its two-phase state.
-    Prepare {
-        /// The transaction.
-        xid: u32,
-        /// What the state file holds, without its checksum.
-        state: &'a [u8],
-    },
+    /// A transaction was prepared.
+    Prepare(Prepared<'a>),
     /// Subtransactions were assigned to their top-level transaction, for hot standbys.
     Assignment,
     /// Catalog invalidations of a running transaction, for logical decoding.
@@ -63,10 +58,38 @@ pub struct End<'a> {
     relations: &'a [u8],
 }
 
+/// A prepared transaction (`xl_xact_prepare`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared<'a> {
+    /// The transaction.
+    pub xid: u32,
+    /// What its state file holds, without the checksum ([`Prepared::file`]).
+    pub state: &'a [u8],
+    subxids: &'a [u8],
+}
+
+impl Prepared<'_> {
+    /// Its subtransactions.
+    pub fn subxids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        xids(self.subxids)
+    }
+
+    /// The content of its file in `pg_twophase`: the state and its CRC-32C. Follows `RecreateTwoPhaseFile` in
+    /// `access/transam/twophase.c`.
+    #[must_use]
+    pub fn file(&self) -> Vec<u8> {
+        [self.state, &crc32c::crc32c(self.state).to_le_bytes()].concat()
+    }
+}
+
+fn xids(bytes: &[u8]) -> impl ExactSizeIterator<Item = u32> + '_ {
+    bytes.chunks_exact(4).map(|xid| u32::from_le_bytes([xid[0], xid[1], xid[2], xid[3]]))
+}
+
 impl End<'_> {
     /// Its subtransactions.
     pub fn subxids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        self.subxids.chunks_exact(4).map(|xid| u32::from_le_bytes([xid[0], xid[1], xid[2], xid[3]]))
+        xids(self.subxids)
     }
 
     /// The relations whose files it removes, all forks.
@@ -91,7 +114,14 @@ pub fn read<'a>(record: &Record<'a>) -> Result<Xact<'a>, Underivable> {
         PREPARE => {
             let mut main = record.fields();
             main.skip(8)?;
-            Ok(Xact::Prepare { xid: main.u32()?, state: record.main() })
+            let xid = main.u32()?;
+            main.skip(16)?;
+            let count = main.u32()? as usize;
+            main.skip(22)?;
+            let gid_len = usize::from(main.u16()?);
+            main.skip(16 + align8(gid_len))?;
+            let subxids = main.bytes(count.checked_mul(4).ok_or(Underivable::ShortRecord)?)?;
+            Ok(Xact::Prepare(Prepared { xid, state: record.main(), subxids }))
         }
         ASSIGNMENT => Ok(Xact::Assignment),
         INVALIDATIONS => Ok(Xact::Invalidations),

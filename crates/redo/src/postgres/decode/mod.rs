@@ -10,5 +10,7 @@ pub mod pglz;
 pub mod record;
 pub mod stream;
 
-
-
+#[cfg(test)]
+pub(crate) mod build;
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,9 @@ use super::record::RECORD_HEADER_LEN;
 use crate::postgres::fields::{align8, u16_at, u32_at, u64_at};
 use crate::postgres::position::{BLOCK_LEN, WalPosition};
 
-const SHORT_PAGE_HEADER_LEN: usize = 24;
-const LONG_PAGE_HEADER_LEN: usize = 40;
+pub(crate) const SHORT_PAGE_HEADER_LEN: usize = 24;
+/// Of a segment's first page.
+pub(crate) const LONG_PAGE_HEADER_LEN: usize = 40;
 
 const PAGE_CONTINUES_RECORD: u16 = 0x0001;
 const PAGE_LONG_HEADER: u16 = 0x0002;
