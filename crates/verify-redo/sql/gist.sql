@@ -13,12 +13,13 @@ insert into s select i, point(i % 173 + 5000, i / 173) from generate_series(1, 2
 -- Items that an index scan found dead, removed by the next insertion into their full page.
 create table sd (id int, p point) with (autovacuum_enabled = off);
 create index sd_p on sd using gist (p);
-insert into sd select i, point(i, i) from generate_series(1, 150) i;
-delete from sd where id < 120;
+insert into sd select i, point(i % 40, i / 40) from generate_series(1, 1600) i;
+delete from sd where id % 20 <> 0;
 set enable_seqscan = off; set enable_bitmapscan = off;
+-- Only leaves that the scan leaves for another one are marked; the root is not.
 select count(id) from sd where p <@ box(point(0, 0), point(1000, 1000));
 select count(id) from sd where p <@ box(point(0, 0), point(1000, 1000));
-insert into sd select i, point(i, i) from generate_series(200, 400) i;
+insert into sd select i, point(i % 40, i / 40) from generate_series(1, 1600) i;
 -- Built over rows that are there, sorted and buffered.
 create table sb (b box);
 insert into sb select box(point(i, i % 100), point(i + 1, i % 100 + 1)) from generate_series(1, 3000) i;

@@ -1,6 +1,6 @@
 //! Record by record: redo, and comparison with the images that the server put in.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use zorya_redo::postgres::decode::image;
 use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Record, decode};
 use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
+use zorya_redo::postgres::checkpoint::Checkpoint;
 use zorya_redo::postgres::page::{Block, PAGE_HEADER_LEN, Page};
+use zorya_redo::postgres::synthesis::{self, LogEnd};
 use zorya_redo::postgres::{
     BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
 };
@@ -18,8 +20,15 @@ use crate::metadata::Metadata;
 use crate::sequence;
 use crate::store::{DerivedFork, RelationFiles, Store};
 
+/// Bytes of a segment of the log.
+const SEGMENT_LEN: u64 = 16 << 20;
 /// Findings that are printed one by one; the rest is counted.
 const PRINTED_FINDINGS: usize = 20;
+
+/// The record of pruned GiST items, where a page's flags are, and the flag that it concerns.
+const GIST_DELETE: u8 = 0x10;
+const GIST_FLAGS_AT: usize = BLOCK_LEN - 4;
+const GIST_TUPLES_DELETED: u8 = 1 << 2;
 
 /// Where an SP-GiST metapage keeps the pages used last: behind its magic number.
 const SPGIST_CACHE: std::ops::Range<usize> = PAGE_HEADER_LEN + 4..PAGE_HEADER_LEN + 4 + 8 * 8;
@@ -47,10 +56,10 @@ pub struct Tally {
     pub compared_with_files: u64,
     /// What went wrong.
     pub findings: u64,
+    /// Entries for which leaving the record out was noticed at once: the page before it differs from the image.
+    pub telling: BTreeSet<Entry>,
     /// How often each (manager, operation, reference) was seen.
     pub seen: BTreeMap<Entry, u64>,
-    /// Which of them the server started and ended with.
-    pub last: Option<WalPosition>,
 }
 
 impl fmt::Display for Tally {
@@ -80,6 +89,12 @@ pub struct Checker {
     hollow_maps: HashSet<BlockTag>,
     /// Heap blocks whose bits were cleared in an image already, and the number of the record that had it.
     early_clears: HashMap<BlockTag, u64>,
+    /// GiST pages that items were pruned from.
+    pruned_gist: HashSet<BlockTag>,
+    /// Where the last record begins and ends.
+    last: Option<(WalPosition, WalPosition)>,
+    /// The log from the beginning of the segment that is being written.
+    segment: Vec<u8>,
     /// What was counted.
     pub tally: Tally,
 }
@@ -87,6 +102,8 @@ pub struct Checker {
 struct Scratch {
     derived: Box<Block>,
     image: Box<Block>,
+    /// The block before the record, while it is not yet known that leaving the record out would be noticed.
+    before: Box<Block>,
 }
 
 impl Checker {
@@ -105,9 +122,12 @@ impl Checker {
             metadata,
             settings,
             references: Vec::new(),
-            scratch: Scratch { derived: block(), image: block() },
+            scratch: Scratch { derived: block(), image: block(), before: block() },
             hollow_maps: HashSet::new(),
             early_clears: HashMap::new(),
+            pruned_gist: HashSet::new(),
+            last: None,
+            segment: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -120,6 +140,7 @@ impl Checker {
     /// Checks the records in the next bytes of the log.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.tally.bytes += bytes.len() as u64;
+        self.keep_segment(bytes);
         // The stream lends records out; it is taken aside so that they can be checked meanwhile.
         let format = LogFormat { page_magic: 0, segment_len: 1 << 24 };
         let mut stream = std::mem::replace(&mut self.stream, WalStream::new(format, WalPosition(0)));
@@ -138,9 +159,47 @@ impl Checker {
         result
     }
 
+    /// Keeps the bytes of the segment that the log ends in: a server needs it to start.
+    fn keep_segment(&mut self, bytes: &[u8]) {
+        let at = (self.position().0 % SEGMENT_LEN) as usize;
+        if self.segment.is_empty() {
+            self.segment.resize(at, 0);
+        }
+        self.segment.extend_from_slice(bytes);
+        let whole = self.segment.len() / SEGMENT_LEN as usize * SEGMENT_LEN as usize;
+        self.segment.drain(..whole);
+    }
+
+    /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the
+    /// position of the checkpoint that it starts at.
+    pub fn write_data_directory(&mut self, target: &Path, format: LogFormat, time_s: i64) -> Result<WalPosition> {
+        let control = self.metadata.control().clone();
+        let checksums = control.has_checksums();
+        self.store.write_files(target, checksums)?;
+        self.metadata.write_files(target)?;
+        let (last, end) = self.last.context("no record was seen")?;
+        let log = LogEnd { format, system_identifier: control.system_identifier(), last, end };
+        let counters = self.metadata.counters();
+        let checkpoint = Checkpoint { timeline: 1, previous_timeline: 1, counters, time_s, ..Checkpoint::default() };
+        let appended = synthesis::shutdown_checkpoint(&log, checkpoint);
+        let mut segment = self.segment.clone();
+        let at = (end.0 % SEGMENT_LEN) as usize;
+        segment.truncate(at);
+        segment.extend_from_slice(&appended.bytes);
+        segment.resize(segment.len().next_multiple_of(SEGMENT_LEN as usize), 0);
+        for (index, bytes) in (0..).zip(segment.chunks(SEGMENT_LEN as usize)) {
+            let number = end.0 / SEGMENT_LEN + index;
+            let per_file = 0x1_0000_0000 / SEGMENT_LEN;
+            let name = format!("{:08X}{:08X}{:08X}", 1, number / per_file, number % per_file);
+            std::fs::write(target.join("pg_wal").join(name), bytes)?;
+        }
+        std::fs::write(target.join("global/pg_control"), control.starting_at(appended.start, &appended.checkpoint))?;
+        Ok(appended.start)
+    }
+
     fn record(&mut self, raw: RawRecord<'_>) -> Result<()> {
         self.tally.records += 1;
-        self.tally.last = Some(raw.start);
+        self.last = Some((raw.start, raw.end));
         let mut references = std::mem::take(&mut self.references);
         let record = match decode(raw.bytes, raw.start, raw.end, &mut references) {
             Ok(record) => record,
@@ -198,7 +257,15 @@ impl Checker {
             self.report(format_args!("{}: {} is not there", Shown(record), Referred(reference)));
             return Ok(());
         }
+        let entry = Entry::of(record, Some(reference.id));
+        if (record.manager, record.operation()) == (manager::GIST, GIST_DELETE) {
+            self.pruned_gist.insert(reference.tag);
+        }
         let block = self.store.block(reference.tag)?;
+        let telling = self.tally.telling.contains(&entry);
+        if !telling {
+            self.scratch.before.copy_from_slice(block);
+        }
         if let Err(underivable) = redo(record, reference, block, self.settings) {
             let finding = format!("{}: {}: {underivable}", Shown(record), Referred(reference));
             self.report(format_args!("{finding}"));
@@ -217,8 +284,14 @@ impl Checker {
             return Ok(());
         }
         match self.compare(record, reference) {
-            Ok(None) => self.tally.equal += 1,
+            Ok(None) => {
+                self.tally.equal += 1;
+                if !telling && self.would_differ(record, reference) {
+                    self.tally.telling.insert(entry);
+                }
+            }
             Ok(Some(_)) if self.explained_map(reference.tag) => self.tally.explained += 1,
+            Ok(Some(_)) if self.explained_gist(reference.tag) => self.tally.explained += 1,
             Ok(Some(at)) => {
                 let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
                 let difference = format!("byte {at} differs: derived {ours:02x?}, the server's {theirs:02x?}");
@@ -232,9 +305,16 @@ impl Checker {
         Ok(())
     }
 
+    /// Whether the page before the record, masked, differs from the image that was compared last.
+    fn would_differ(&mut self, record: &Record<'_>, reference: &BlockReference) -> bool {
+        let Scratch { image, before, .. } = &mut self.scratch;
+        let BlockTag { fork, block, .. } = reference.tag;
+        mask::mask(record.manager, fork, block, &mut Page::new(before)).is_err() || before != image
+    }
+
     /// Masks both pages and returns the first byte that differs.
     fn compare(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<Option<usize>, Underivable> {
-        let Scratch { derived, image } = &mut self.scratch;
+        let Scratch { derived, image, .. } = &mut self.scratch;
         let block = self.store.block(reference.tag).map_err(|_| Underivable::BadPage("it cannot be read"))?;
         derived.copy_from_slice(block);
         image::restore(record, reference, image)?;
@@ -261,7 +341,7 @@ impl Checker {
     /// * The server clears bits before it writes the record that says so, without holding the map's page until then;
     ///   an image taken in between lacks them already. The record must follow.
     fn explained_map(&mut self, tag: BlockTag) -> bool {
-        let Scratch { derived, image } = &self.scratch;
+        let Scratch { derived, image, .. } = &self.scratch;
         let pairs = || derived.iter().zip(image.iter()).enumerate().skip(PAGE_HEADER_LEN);
         let lacking = pairs().any(|(_, (derived, image))| image & !derived != 0);
         if tag.fork != FORK_VISIBILITY || (lacking && !self.hollow_maps.contains(&tag)) {
@@ -280,6 +360,18 @@ impl Checker {
             self.hollow_maps.remove(&tag);
         }
         true
+    }
+
+    /// Whether the GiST pages compared last differ only in the flag that tuples were deleted: redo of a DELETE sets it
+    /// (`gistRedoDeleteRecord`), but the server that wrote the record did not (`gistprunepage`). A stock standby has it
+    /// too; nothing reads it.
+    fn explained_gist(&self, tag: BlockTag) -> bool {
+        let Scratch { derived, image, .. } = &self.scratch;
+        let differing = derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
+        self.pruned_gist.contains(&tag)
+            && differing.into_iter().all(|(at, (derived, image))| {
+                at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image
+            })
     }
 
     /// Reports bits that the server had cleared in an image and whose record never came.
@@ -317,7 +409,7 @@ impl Checker {
                 continue;
             }
             let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
-            let Scratch { derived: ours, image: theirs } = &mut self.scratch;
+            let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
             let masked = mask::mask(manager, tag.fork, block, &mut Page::new(ours))
                 .and_then(|()| mask::mask(manager, tag.fork, block, &mut Page::new(theirs)));
             let difference = mask::first_difference(&ours[..], &theirs[..]);
@@ -338,7 +430,7 @@ impl Checker {
 
     /// Whether the pages compared last, ours and one of the stopped server's files, may differ as they do.
     fn explained_file(&self, tag: BlockTag, manager: u8) -> bool {
-        let Scratch { derived, image } = &self.scratch;
+        let Scratch { derived, image, .. } = &self.scratch;
         match manager {
             // Bits that the copy of a hollow map lacks.
             _ if tag.fork == FORK_VISIBILITY => {
@@ -347,6 +439,7 @@ impl Checker {
             }
             // `nextval` logs a value ahead and counts down to it without records (`nextval_internal`).
             manager::SEQ => sequence::is_ahead(derived, image),
+            manager::GIST => self.explained_gist(tag),
             // The pages used last, in the metapage: `SpGistUpdateMetaPage` does not log them.
             manager::SPGIST => {
                 let cache = SPGIST_CACHE;
@@ -367,7 +460,8 @@ impl Checker {
         Ok(())
     }
 
-    fn report(&mut self, finding: fmt::Arguments<'_>) {
+    /// Counts a finding, and prints the first ones.
+    pub fn report(&mut self, finding: fmt::Arguments<'_>) {
         self.tally.findings += 1;
         if self.tally.findings as usize <= PRINTED_FINDINGS {
             eprintln!("FINDING {finding}");

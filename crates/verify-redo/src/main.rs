@@ -11,6 +11,7 @@ mod metadata;
 mod receive;
 mod sequence;
 mod server;
+mod start;
 mod store;
 mod workload;
 
@@ -92,6 +93,9 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     server.stop()?;
     let mut checker = checking.join().map_err(|_| anyhow!("the checker panicked"))??;
     checker.compare_files(&server.data())?;
+    for finding in start::compare(&mut server, &mut checker, FORMAT)? {
+        checker.report(format_args!("{finding}"));
+    }
 
     let tally = &checker.tally;
     if arguments.counts {
@@ -103,6 +107,11 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     for entry in &missing {
         println!("NOT SEEN {entry}");
     }
+    let silent: Vec<_> = checked_entries(tally).filter(|entry| !tally.telling.contains(entry)).collect();
+    for entry in &silent {
+        println!("NOT TELLING {entry}");
+    }
+    println!("{} kinds of block changes would be noticed if left out, {} not", tally.telling.len(), silent.len());
     if arguments.keep {
         println!("left behind: {}", dir.keep().display());
     }
@@ -122,6 +131,11 @@ fn take_all(mut receiver: Receiver, mut checker: Checker) -> Result<Checker> {
         checker.feed(bytes).with_context(|| format!("at {}", checker.position()))?;
     }
     Ok(checker)
+}
+
+/// The entries with a reference that were seen.
+fn checked_entries(tally: &Tally) -> impl Iterator<Item = coverage::Entry> + '_ {
+    tally.seen.keys().copied().filter(|entry| entry.reference.is_some())
 }
 
 /// The entries of the list that were not seen.

@@ -272,6 +272,61 @@ impl Metadata {
     }
 }
 
+impl Metadata {
+    /// Makes the files beside relations in `target`, which is a copy of the base, what redo derived.
+    pub fn write_files(&self, target: &Path) -> Result<()> {
+        for slru in ALL {
+            self.write_slru(&target.join(slru.directory()), slru)?;
+        }
+        for (directory, map) in &self.maps {
+            let path = match directory.database {
+                0 => target.join("global/pg_filenode.map"),
+                database => target.join(format!("base/{database}/pg_filenode.map")),
+            };
+            fs::write(path, map)?;
+        }
+        for (xid, state) in &self.prepared {
+            fs::write(target.join(format!("pg_twophase/{xid:08X}")), state)?;
+        }
+        fs::write(target.join("pg_logical/replorigin_checkpoint"), self.origins.file())?;
+        Ok(())
+    }
+
+    fn write_slru(&self, directory: &Path, slru: Slru) -> Result<()> {
+        let mut segments: BTreeMap<u32, BTreeMap<u32, &Option<Box<Block>>>> = BTreeMap::new();
+        for ((_, number), page) in self.pages.iter().filter(|((kind, _), _)| *kind == slru) {
+            segments.entry(number / PAGES_PER_SEGMENT).or_default().insert(number % PAGES_PER_SEGMENT, page);
+        }
+        for (segment, pages) in segments {
+            let path = directory.join(format!("{segment:04X}"));
+            if pages.values().all(|page| page.is_none()) {
+                let _ = fs::remove_file(path);
+                continue;
+            }
+            let mut file = fs::read(&path).unwrap_or_default();
+            for (index, page) in pages {
+                let at = index as usize * BLOCK_LEN;
+                file.resize(file.len().max(at + BLOCK_LEN), 0);
+                if let Some(page) = page {
+                    file[at..at + BLOCK_LEN].copy_from_slice(&page[..]);
+                }
+            }
+            fs::write(path, file)?;
+        }
+        Ok(())
+    }
+
+    /// The tracked counters, as a checkpoint at the end of the log has them.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The control file as it would be, but for the checkpoint.
+    pub fn control(&self) -> &ControlFile {
+        &self.control
+    }
+}
+
 fn read_page(base: &Path, slru: Slru, number: u32) -> Option<Box<Block>> {
     let path = base.join(slru.directory()).join(format!("{:04X}", number / PAGES_PER_SEGMENT));
     let file = fs::read(path).ok()?;

@@ -63,6 +63,19 @@ impl Server {
         Ok(this)
     }
 
+    /// Another cluster, in a directory within this one's: a copy of it as `initdb` left it.
+    pub fn sibling(&self) -> Result<Self> {
+        let dir = self.dir.join("derived");
+        run_quietly(as_engine("mkdir").arg(&dir))?;
+        run_quietly(as_engine("cp").args(["-a", "--reflink=auto"]).args([self.base(), dir.join("data")]))?;
+        Ok(Self { dir, process: None })
+    }
+
+    /// What the server said since it was started last.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.dir.join("server.log"))?)
+    }
+
     /// The directory of the socket.
     pub fn dir(&self) -> &Path {
         &self.dir

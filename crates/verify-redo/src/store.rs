@@ -1,12 +1,13 @@
 //! The blocks that redo has derived so far, over the files that `initdb` left.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use zorya_redo::postgres::BLOCK_LEN;
+use anyhow::{Context, Result};
+use zorya_redo::postgres::{BLOCK_LEN, checksum};
 use zorya_redo::postgres::decode::record::{BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Relation};
 use zorya_redo::postgres::files::{Directory, FileChange};
 use zorya_redo::postgres::page::{Block, Page};
@@ -33,6 +34,8 @@ struct Fork {
     base: Base,
     /// Whose records changed it.
     manager: Option<u8>,
+    /// Whether there is a file, be it empty.
+    exists: bool,
 }
 
 /// Where the content of a fork's untouched blocks is.
@@ -53,12 +56,14 @@ pub struct Store {
     forks: HashMap<(Relation, u8), Fork>,
     /// Databases that were cloned from others of the base.
     clones: HashMap<Directory, Directory>,
+    /// Databases' directories that were created, and those that are gone.
+    directories: BTreeMap<Directory, bool>,
 }
 
 impl Store {
     /// A store over a copy of the data directory as `initdb` made it.
     pub fn over(base: &Path) -> Self {
-        Self { base: base.to_owned(), forks: HashMap::new(), clones: HashMap::new() }
+        Self { base: base.to_owned(), forks: HashMap::new(), clones: HashMap::new(), directories: BTreeMap::new() }
     }
 
     fn fork(&mut self, relation: Relation, fork: u8) -> io::Result<&mut Fork> {
@@ -71,6 +76,7 @@ impl Store {
             if let Some(path) = base_path(source, fork).map(|path| self.base.join(path)) {
                 if let Ok(file) = path.metadata() {
                     let blocks = (file.len() / BLOCK_LEN as u64) as u32;
+                    entry.exists = true;
                     entry.base = Base::File { path, blocks };
                 }
             }
@@ -81,6 +87,7 @@ impl Store {
     /// The block, to change; zeroes if it was absent.
     pub fn block(&mut self, tag: BlockTag) -> io::Result<&mut Block> {
         let fork = self.fork(tag.relation, tag.fork)?;
+        fork.exists = true;
         let number = tag.block as usize;
         if fork.blocks.len() <= number {
             fork.blocks.resize(number + 1, None);
@@ -124,6 +131,7 @@ impl Store {
             FileChange::CloneDatabase { to, from } => {
                 let source = self.clones.get(&from).copied().unwrap_or(from);
                 self.clones.insert(to, source);
+                self.directories.insert(to, true);
                 let copies: Vec<_> = self
                     .forks
                     .iter()
@@ -136,14 +144,21 @@ impl Store {
                 self.forks.extend(copies);
                 Ok(())
             }
+            FileChange::Create { relation, fork } => {
+                self.fork(relation, fork)?.exists = true;
+                Ok(())
+            }
+            FileChange::CreateDatabase(directory) => {
+                self.directories.insert(directory, true);
+                Ok(())
+            }
             FileChange::DropDatabase(directory) => {
+                self.directories.insert(directory, false);
                 self.forks.retain(|(relation, _), _| !in_directory(*relation, directory));
                 self.clones.remove(&directory);
                 Ok(())
             }
-            FileChange::Create { .. }
-            | FileChange::CreateDatabase(_)
-            | FileChange::CreateTablespace { .. }
+            FileChange::CreateTablespace { .. }
             | FileChange::RelationMap { .. }
             | FileChange::DropTablespace(_) => Ok(()),
         }
@@ -188,6 +203,78 @@ impl Store {
                 fork.manager = Some(manager);
             }
         }
+    }
+}
+
+/// The directory of a version in a tablespace: the major version and the catalog's.
+const VERSION_DIRECTORY: &str = "PG_15_202209061";
+
+fn directory_path(directory: Directory) -> PathBuf {
+    let Directory { tablespace, database } = directory;
+    match tablespace {
+        DEFAULT_TABLESPACE => format!("base/{database}").into(),
+        GLOBAL_TABLESPACE => "global".into(),
+        _ => format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}/{database}").into(),
+    }
+}
+
+impl Store {
+    /// Makes the files of relations in `target`, which is a copy of the base, what redo derived: databases first, then
+    /// every fork that a record touched, with checksums.
+    pub fn write_files(&mut self, target: &Path, checksums: bool) -> Result<()> {
+        for (&directory, &exists) in &self.directories {
+            let path = target.join(directory_path(directory));
+            if !exists {
+                if path.exists() {
+                    fs::remove_dir_all(&path)?;
+                }
+                continue;
+            }
+            fs::create_dir_all(&path)?;
+            fs::write(path.join("PG_VERSION"), "15\n")?;
+            if let Some(&source) = self.clones.get(&directory) {
+                for entry in fs::read_dir(self.base.join(directory_path(source)))? {
+                    let entry = entry?;
+                    fs::copy(entry.path(), path.join(entry.file_name()))?;
+                }
+            }
+        }
+        let forks: Vec<_> = self.forks.keys().copied().filter(|(_, fork)| *fork != FORK_FREE_SPACE).collect();
+        for (relation, fork) in forks {
+            self.write_fork(target, relation, fork, checksums).with_context(|| format!("writing {relation}"))?;
+        }
+        Ok(())
+    }
+
+    fn write_fork(&mut self, target: &Path, relation: Relation, number: u8, checksums: bool) -> Result<()> {
+        let directory = Directory { tablespace: relation.tablespace, database: relation.database };
+        let directory = target.join(directory_path(directory));
+        let suffix = ["", "_fsm", "_vm", "_init"][usize::from(number.min(3))];
+        let path = directory.join(format!("{}{suffix}", relation.number));
+        let fork = self.fork(relation, number)?;
+        if !fork.exists {
+            if path.exists() {
+                fs::remove_file(&path)?;
+            }
+            return Ok(());
+        }
+        let from_base = if let Base::File { blocks, .. } = fork.base { blocks } else { 0 };
+        let blocks = from_base.max(fork.blocks.len() as u32);
+        anyhow::ensure!(blocks <= BLOCKS_PER_SEGMENT, "a relation of more than one file");
+        fs::create_dir_all(&directory)?;
+        let mut file = io::BufWriter::new(File::create(&path)?);
+        for block in 0..blocks {
+            let tag = BlockTag { relation, fork: number, block };
+            let mut page = match self.existing(tag)? {
+                Some(page) => Box::new(*page),
+                None => Box::new([0; BLOCK_LEN]),
+            };
+            if checksums {
+                checksum::set_checksum(&mut page, block);
+            }
+            io::Write::write_all(&mut file, &page[..])?;
+        }
+        Ok(io::Write::flush(&mut file)?)
     }
 }
 

@@ -20,6 +20,9 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("xids", include_str!("../sql/xids.sql")),
 ];
 
+/// What takes its time: only in the long form.
+const MANY: &str = include_str!("../sql/many.sql");
+
 /// Runs the coverage scripts, pgbench, and PostgreSQL's own suites where there are sources.
 pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds: u32) -> Result<()> {
     for (name, script) in SCRIPTS {
@@ -28,8 +31,12 @@ pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds
     run_quietly(server.program("vacuumdb").args(["--all", "--freeze", "--quiet"]))?;
     with_page_images(server)?;
     pgbench(server, if quick { 5 } else { pgbench_seconds })?;
+    if !quick {
+        script_on(server, "many", MANY)?;
+        run_quietly(server.program("vacuumdb").args(["--all", "--freeze", "--quiet"]))?;
+    }
     if let Some(sources) = sources {
-        regress(server, sources)?;
+        suites(server, sources)?;
     }
     Ok(())
 }
@@ -74,26 +81,51 @@ fn pgbench(server: &Server, seconds: u32) -> Result<()> {
     run_quietly(server.program("pgbench").args(["-n", "-c", "4", "-j", "1", "-T", &seconds, "bench"]))
 }
 
-/// The core regression suite. Its verdict does not matter here: settings that it does not expect change some plans.
-fn regress(server: &Server, sources: &Path) -> Result<()> {
-    eprintln!("regression suite");
-    let suite = sources.join("src/test/regress");
-    let out = server.dir().join("regress");
+/// Modules of contrib whose suites make records.
+const CONTRIB: &[&str] = &[
+    "amcheck", "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "earthdistance", "fuzzystrmatch",
+    "hstore", "intarray", "isn", "lo", "ltree", "pg_trgm", "pg_visibility", "pgstattuple", "seg", "tablefunc", "tcn",
+    "test_decoding", "unaccent",
+];
+
+/// Where the distribution keeps the programs that run suites.
+const PGXS: &str = "/usr/lib/postgresql/15/lib/pgxs/src/test";
+
+/// PostgreSQL's own suites. Their verdicts do not matter here: settings that they do not expect change some plans.
+fn suites(server: &Server, sources: &Path) -> Result<()> {
+    let core = sources.join("src/test/regress");
+    let schedule = format!("--schedule={}", core.join("parallel_schedule").display());
+    suite(server, "regress", "regress/pg_regress", &core, &["--max-concurrent-tests=20".to_owned(), schedule])?;
+    let isolation = sources.join("src/test/isolation");
+    let schedule = format!("--schedule={}", isolation.join("isolation_schedule").display());
+    suite(server, "isolation", "isolation/pg_isolation_regress", &isolation, &[schedule])?;
+    for module in CONTRIB {
+        let directory = sources.join("contrib").join(module);
+        let makefile = fs::read_to_string(directory.join("Makefile"))?.replace("\\\n", " ");
+        let tests = makefile.lines().find_map(|line| line.strip_prefix("REGRESS ="));
+        let tests = tests.unwrap_or_default().split_whitespace().map(str::to_owned);
+        let database = std::iter::once(format!("--dbname=contrib_{module}"));
+        suite(server, module, "regress/pg_regress", &directory, &database.chain(tests).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+fn suite(server: &Server, name: &str, program: &str, input: &Path, arguments: &[String]) -> Result<()> {
+    let out = server.dir().join(format!("suite-{name}"));
     run_quietly(as_engine("mkdir").arg(&out))?;
-    let program = "/usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress";
-    let mut command = as_engine(program);
-    command
-        .arg(format!("--inputdir={}", suite.display()))
-        .arg(format!("--dlpath={}", suite.display()))
+    let status = as_engine(&format!("{PGXS}/{program}"))
+        .arg(format!("--inputdir={}", input.display()))
+        .arg(format!("--dlpath={}", input.display()))
         .arg(format!("--outputdir={}", out.display()))
         .arg(format!("--host={}", server.dir().display()))
-        .args(["--user=postgres", "--bindir=/usr/lib/postgresql/15/bin", "--max-concurrent-tests=20"])
-        .arg(format!("--schedule={}", suite.join("parallel_schedule").display()))
+        .args(["--user=postgres", "--bindir=/usr/lib/postgresql/15/bin"])
+        .args(arguments)
         .current_dir(&out)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let status = command.status().context("running pg_regress")?;
-    eprintln!("pg_regress ended with {status}");
+        .stderr(Stdio::null())
+        .status()
+        .with_context(|| format!("running {program}"))?;
+    eprintln!("suite {name}: {status}");
     Ok(())
 }

@@ -67,7 +67,13 @@ impl ControlFile {
     /// Whether changes of hint bits are logged.
     #[must_use]
     pub fn hints_logged(&self) -> bool {
-        self.0[AT_HINTS_LOGGED] != 0 || u32_at(&self.0, AT_CHECKSUMS).unwrap_or_default() != 0
+        self.0[AT_HINTS_LOGGED] != 0 || self.has_checksums()
+    }
+
+    /// Whether data pages have checksums.
+    #[must_use]
+    pub fn has_checksums(&self) -> bool {
+        u32_at(&self.0, AT_CHECKSUMS).unwrap_or_default() != 0
     }
 
     /// Whether commit times are kept.

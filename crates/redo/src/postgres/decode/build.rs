@@ -8,6 +8,7 @@ use crate::postgres::position::{BLOCK_LEN, WalPosition};
 pub(crate) const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 1 << 20 };
 
 /// A block of a record.
+#[derive(Debug)]
 pub(crate) struct Block {
     pub id: u8,
     pub tag: BlockTag,
@@ -18,6 +19,7 @@ pub(crate) struct Block {
 }
 
 /// A record without its link and checksum.
+#[derive(Debug)]
 pub(crate) struct Content {
     pub xid: u32,
     pub manager: u8,

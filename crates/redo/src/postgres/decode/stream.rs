@@ -285,7 +285,7 @@ impl WalStream {
             (4.., _) => self.partial_wants() - self.partial.len(),
             (_, _) => return damage("a record's length crosses a page"),
         };
-        if continues != (missing > 0) || (continues && rest != missing) {
+        if continues != (missing > 0) || rest != missing {
             return damage("the page continues another record");
         }
         Ok(())

@@ -1,0 +1,77 @@
+//! A stock server on the derived data directory: it starts without replay and answers the same.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use zorya_redo::postgres::decode::stream::LogFormat;
+
+use crate::check::Checker;
+use crate::server::{Server, run_quietly};
+
+/// Files that are no part of the log: settings, and the version.
+const SETTINGS: &[&str] = &["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
+
+/// Starts a server on what was derived and compares it with the original, which is stopped and is started again.
+/// Returns what differs.
+pub fn compare(original: &mut Server, checker: &mut Checker, format: LogFormat) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    let time_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() as i64;
+    let mut derived = original.sibling()?;
+    let start = checker.write_data_directory(&derived.data(), format, time_s).context("writing what was derived")?;
+    for name in SETTINGS {
+        fs::copy(original.data().join(name), derived.data().join(name))?;
+    }
+    let owner = "postgres:postgres";
+    if nix::unistd::geteuid().is_root() {
+        run_quietly(std::process::Command::new("chown").arg("-R").arg(owner).arg(derived.data()))?;
+    }
+    eprintln!("starting a server on the derived data directory, at {start}");
+    derived.start().context("on the derived data directory")?;
+    let log = derived.log()?;
+    if !log.contains("redo is not required") {
+        findings.push(format!("the derived server did not start without redo: {log}"));
+    }
+    eprintln!("pg_amcheck");
+    let mut amcheck = derived.program("pg_amcheck");
+    let output = amcheck.args(["--all", "--heapallindexed", "--install-missing"]).output()?;
+    if !output.status.success() {
+        findings.push(format!("pg_amcheck: {}", String::from_utf8_lossy(&output.stdout)));
+    }
+    eprintln!("comparing dumps");
+    dump(&derived, "derived.sql")?;
+    derived.stop()?;
+    original.start()?;
+    dump(original, "original.sql")?;
+    original.stop()?;
+    let read = |server: &Server, name: &str| fs::read(server.dir().join(name));
+    let (theirs, ours) = (read(original, "original.sql")?, read(&derived, "derived.sql")?);
+    let lines = |dump: &[u8]| dump.split(|&byte| byte == b'\n').filter(|line| !is_sequence(line)).count();
+    if lines(&theirs) < 1000 {
+        findings.push("the dump is too short to say anything".to_owned());
+    }
+    let mut theirs_lines = theirs.split(|&byte| byte == b'\n').filter(|line| !is_sequence(line));
+    let mut ours_lines = ours.split(|&byte| byte == b'\n').filter(|line| !is_sequence(line));
+    loop {
+        match (theirs_lines.next(), ours_lines.next()) {
+            (None, None) => break,
+            (theirs, ours) if theirs == ours => {}
+            (theirs, ours) => {
+                let text = |line: Option<&[u8]>| line.map(|line| String::from_utf8_lossy(line).into_owned());
+                findings.push(format!("the dumps differ: {:?} and {:?}", text(theirs), text(ours)));
+                break;
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Sequences count up to what they logged: the derived one is ahead.
+fn is_sequence(line: &[u8]) -> bool {
+    line.starts_with(b"SELECT pg_catalog.setval(")
+}
+
+fn dump(server: &Server, name: &str) -> Result<()> {
+    let mut dump = server.program("pg_dumpall");
+    run_quietly(dump.arg("-f").arg(server.dir().join(name)))
+}
