@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use zorya_redo::postgres::decode::image;
-use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Record, decode};
-use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
 use zorya_redo::postgres::checkpoint::Checkpoint;
+use zorya_redo::postgres::decode::image;
+use zorya_redo::postgres::decode::record::{
+    BlockReference, BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Record, decode,
+};
+use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
 use zorya_redo::postgres::page::{Block, PAGE_HEADER_LEN, Page};
 use zorya_redo::postgres::synthesis::{self, LogEnd};
 use zorya_redo::postgres::{
@@ -64,7 +66,18 @@ pub struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, bytes, references, equal, without_image, restored, clears, explained, compared_with_files, .. } = self;
+        let Self {
+            records,
+            bytes,
+            references,
+            equal,
+            without_image,
+            restored,
+            clears,
+            explained,
+            compared_with_files,
+            ..
+        } = self;
         write!(
             f,
             "{records} records, {} MB of WAL, {references} block changes: {equal} equal to the server's image, \
@@ -172,7 +185,12 @@ impl Checker {
 
     /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the
     /// position of the checkpoint that it starts at.
-    pub fn write_data_directory(&mut self, target: &Path, format: LogFormat, time_s: i64) -> Result<WalPosition> {
+    pub fn write_data_directory(
+        &mut self,
+        target: &Path,
+        format: LogFormat,
+        time_s: i64,
+    ) -> Result<WalPosition> {
         let control = self.metadata.control().clone();
         let checksums = control.has_checksums();
         self.store.write_files(target, checksums)?;
@@ -180,7 +198,8 @@ impl Checker {
         let (last, end) = self.last.context("no record was seen")?;
         let log = LogEnd { format, system_identifier: control.system_identifier(), last, end };
         let counters = self.metadata.counters();
-        let checkpoint = Checkpoint { timeline: 1, previous_timeline: 1, counters, time_s, ..Checkpoint::default() };
+        let checkpoint =
+            Checkpoint { timeline: 1, previous_timeline: 1, counters, time_s, ..Checkpoint::default() };
         let appended = synthesis::shutdown_checkpoint(&log, checkpoint);
         let mut segment = self.segment.clone();
         let at = (end.0 % SEGMENT_LEN) as usize;
@@ -193,7 +212,10 @@ impl Checker {
             let name = format!("{:08X}{:08X}{:08X}", 1, number / per_file, number % per_file);
             std::fs::write(target.join("pg_wal").join(name), bytes)?;
         }
-        std::fs::write(target.join("global/pg_control"), control.starting_at(appended.start, &appended.checkpoint))?;
+        std::fs::write(
+            target.join("global/pg_control"),
+            control.starting_at(appended.start, &appended.checkpoint),
+        )?;
         Ok(appended.start)
     }
 
@@ -277,6 +299,9 @@ impl Checker {
         self.store.note_manager(reference.tag, record.manager);
         if applies {
             self.tally.restored += 1;
+            if !telling && self.changed_at_rest(reference.tag)? {
+                self.tally.telling.insert(entry);
+            }
             return Ok(());
         }
         if reference.image.is_none() {
@@ -286,15 +311,22 @@ impl Checker {
         match self.compare(record, reference) {
             Ok(None) => {
                 self.tally.equal += 1;
-                if !telling && self.would_differ(record, reference) {
+                if !telling && (self.changed_at_rest(reference.tag)? || self.would_differ(record, reference))
+                {
                     self.tally.telling.insert(entry);
                 }
             }
             Ok(Some(_)) if self.explained_map(reference.tag) => self.tally.explained += 1,
-            Ok(Some(_)) if self.explained_gist(reference.tag) => self.tally.explained += 1,
+            Ok(Some(_)) if self.explained_gist(reference.tag) => {
+                self.tally.explained += 1;
+                if !telling && self.would_differ(record, reference) {
+                    self.tally.telling.insert(entry);
+                }
+            }
             Ok(Some(at)) => {
                 let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
-                let difference = format!("byte {at} differs: derived {ours:02x?}, the server's {theirs:02x?}");
+                let difference =
+                    format!("byte {at} differs: derived {ours:02x?}, the server's {theirs:02x?}");
                 self.report(format_args!("{}: {}: {difference}", Shown(record), Referred(reference)));
                 self.adopt(record, reference)?;
             }
@@ -312,8 +344,29 @@ impl Checker {
         mask::mask(record.manager, fork, block, &mut Page::new(before)).is_err() || before != image
     }
 
+    /// Whether the record changed what is compared with the stopped server's files but hidden from comparisons with
+    /// images, or brought an image that differs from the page before.
+    fn changed_at_rest(&mut self, tag: BlockTag) -> Result<bool> {
+        let manager = self.store.manager_of(tag);
+        let block = self.store.block(tag)?;
+        self.scratch.derived.copy_from_slice(block);
+        let Scratch { derived, before, .. } = &mut self.scratch;
+        let manager = manager.unwrap_or_else(|| likely_manager(derived));
+        if at_rest(manager, tag.fork, derived) != at_rest(manager, tag.fork, before) {
+            return Ok(true);
+        }
+        let (mut derived, mut before) = (derived.clone(), before.clone());
+        let masked =
+            |block: &mut Block| mask::mask(manager, tag.fork, tag.block, &mut Page::new(block)).is_ok();
+        Ok(masked(&mut derived) && !(masked(&mut before) && derived == before))
+    }
+
     /// Masks both pages and returns the first byte that differs.
-    fn compare(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<Option<usize>, Underivable> {
+    fn compare(
+        &mut self,
+        record: &Record<'_>,
+        reference: &BlockReference,
+    ) -> Result<Option<usize>, Underivable> {
         let Scratch { derived, image, .. } = &mut self.scratch;
         let block = self.store.block(reference.tag).map_err(|_| Underivable::BadPage("it cannot be read"))?;
         derived.copy_from_slice(block);
@@ -355,7 +408,11 @@ impl Checker {
         }
         if lacking {
             if let Ok(block) = self.store.block(tag) {
-                block.iter_mut().zip(image.iter()).skip(PAGE_HEADER_LEN).for_each(|(ours, theirs)| *ours |= theirs);
+                block
+                    .iter_mut()
+                    .zip(image.iter())
+                    .skip(PAGE_HEADER_LEN)
+                    .for_each(|(ours, theirs)| *ours |= theirs);
             }
             self.hollow_maps.remove(&tag);
         }
@@ -367,11 +424,12 @@ impl Checker {
     /// too; nothing reads it.
     fn explained_gist(&self, tag: BlockTag) -> bool {
         let Scratch { derived, image, .. } = &self.scratch;
-        let differing = derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
+        let differing =
+            derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
         self.pruned_gist.contains(&tag)
-            && differing.into_iter().all(|(at, (derived, image))| {
-                at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image
-            })
+            && differing
+                .into_iter()
+                .all(|(at, (derived, image))| at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image)
     }
 
     /// Reports bits that the server had cleared in an image and whose record never came.
@@ -410,6 +468,14 @@ impl Checker {
             }
             let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
             let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
+            let (rest, their_rest) = (at_rest(manager, tag.fork, ours), at_rest(manager, tag.fork, theirs));
+            if rest != their_rest {
+                let name = manager::name(manager);
+                self.report(format_args!(
+                    "{tag} ({name}): at rest {rest:x?}, the server's file {their_rest:x?}"
+                ));
+            }
+            let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
             let masked = mask::mask(manager, tag.fork, block, &mut Page::new(ours))
                 .and_then(|()| mask::mask(manager, tag.fork, block, &mut Page::new(theirs)));
             let difference = mask::first_difference(&ours[..], &theirs[..]);
@@ -443,7 +509,9 @@ impl Checker {
             // The pages used last, in the metapage: `SpGistUpdateMetaPage` does not log them.
             manager::SPGIST => {
                 let cache = SPGIST_CACHE;
-                tag.block == 0 && derived[..cache.start] == image[..cache.start] && derived[cache.end..] == image[cache.end..]
+                tag.block == 0
+                    && derived[..cache.start] == image[..cache.start]
+                    && derived[cache.end..] == image[cache.end..]
             }
             _ => false,
         }
@@ -467,6 +535,20 @@ impl Checker {
             eprintln!("FINDING {finding}");
         }
     }
+}
+
+/// What masks hide while the server runs, but must be equal once it has stopped: whether all tuples are visible to
+/// everyone, and a GiST page's place in the order of splits and whether its right sibling has a parent.
+fn at_rest(manager: u8, fork: u8, block: &Block) -> (bool, Option<([u8; 8], bool)>) {
+    const PD_ALL_VISIBLE: u8 = 4;
+    const GIST_FOLLOW_RIGHT: u8 = 1 << 3;
+    let is_heap = matches!(manager, manager::HEAP | manager::HEAP2) && fork == FORK_MAIN;
+    let gist = (manager == manager::GIST).then(|| {
+        let mut position = [0; 8];
+        position.copy_from_slice(&block[BLOCK_LEN - 16..BLOCK_LEN - 8]);
+        (position, block[GIST_FLAGS_AT] & GIST_FOLLOW_RIGHT != 0)
+    });
+    (is_heap && block[10] & PD_ALL_VISIBLE != 0, gist)
 }
 
 /// Whose page it may be that only images changed: by its special space.

@@ -95,7 +95,8 @@ const MULTIXACT: &[Operation] = &[
     (0x30, "TRUNCATE_ID", &[]),
 ];
 const RELMAP: &[Operation] = &[(0x00, "UPDATE", &[])];
-const STANDBY: &[Operation] = &[(0x00, "LOCK", &[]), (0x10, "RUNNING_XACTS", &[]), (0x20, "INVALIDATIONS", &[])];
+const STANDBY: &[Operation] =
+    &[(0x00, "LOCK", &[]), (0x10, "RUNNING_XACTS", &[]), (0x20, "INVALIDATIONS", &[])];
 const HEAP2: &[Operation] = &[
     (0x00, "REWRITE", &[]),
     (0x10, "PRUNE", &[0]),
@@ -198,8 +199,8 @@ const LOGICALMSG: &[Operation] = &[(0x00, "MESSAGE", &[])];
 
 /// The operations of every manager, by number.
 const OPERATIONS: [&[Operation]; 22] = [
-    XLOG, XACT, SMGR, CLOG, DBASE, TBLSPC, MULTIXACT, RELMAP, STANDBY, HEAP2, HEAP, BTREE, HASH, GIN, GIST, SEQ,
-    SPGIST, BRIN, COMMIT_TS, REPLORIGIN, GENERIC, LOGICALMSG,
+    XLOG, XACT, SMGR, CLOG, DBASE, TBLSPC, MULTIXACT, RELMAP, STANDBY, HEAP2, HEAP, BTREE, HASH, GIN, GIST,
+    SEQ, SPGIST, BRIN, COMMIT_TS, REPLORIGIN, GENERIC, LOGICALMSG,
 ];
 
 /// Entries that cannot be seen, and why.
@@ -219,6 +220,36 @@ const UNREACHABLE: &[(Entry, &str)] = &[
          which no log can be streamed",
     ),
 ];
+
+/// Entries whose redo leaves the block as it is, and why: leaving the record out changes nothing.
+const NO_CHANGE: &[(Entry, &str)] = &[
+    (entry(manager::XLOG, 0xa0, Some(0)), "a hint's record without an image: xlog_redo does nothing"),
+    (
+        entry(manager::HEAP, 0x50, Some(0)),
+        "redo of the insertion pointed the tuple to itself already; the token of a speculative one is not logged",
+    ),
+    (entry(manager::HASH, 0x70, Some(0)), "hash_xlog_move_page_contents only locks the bucket's first page"),
+    (entry(manager::HASH, 0x80, Some(0)), "hash_xlog_squeeze_page only locks the bucket's first page"),
+    (entry(manager::HASH, 0x90, Some(0)), "hash_xlog_delete only locks the bucket's first page"),
+];
+
+/// Whether redo of the entry leaves its block as it is.
+pub fn changes_nothing(entry: &Entry) -> bool {
+    NO_CHANGE.iter().any(|(known, _)| known == entry)
+}
+
+/// Entries that the short form does not reach, and what does.
+const LONG: &[(Entry, &str)] = &[
+    (entry(manager::XLOG, 0x90, None), "a promotion"),
+    (entry(manager::XLOG, 0xd0, None), "a crash in the middle of a record that crosses pages"),
+    (entry(manager::CLOG, 0x10, None), "more than a million transactions: sql/many.sql"),
+    (entry(manager::HASH, 0x30, Some(3)), "more than 32768 overflow pages: sql/many.sql"),
+];
+
+/// Whether the short form cannot see the entry.
+pub fn is_long(entry: &Entry) -> bool {
+    LONG.iter().any(|(known, _)| known == entry)
+}
 
 const fn entry(manager: u8, operation: u8, reference: Option<u8>) -> Entry {
     Entry { manager, operation, reference }

@@ -169,27 +169,43 @@ impl Metadata {
             self.history.pop_front();
         }
         let (theirs, now) = (checkpoint.counters, self.counters);
-        let then = self.history.front().filter(|(at, _)| *at < checkpoint.redo).map_or(now, |(_, counters)| *counters);
+        let then = self
+            .history
+            .front()
+            .filter(|(at, _)| *at < checkpoint.redo)
+            .map_or(now, |(_, counters)| *counters);
         let slack = if shutdown { 0 } else { UNLOGGED_IDS };
         let mut check = |name: &str, fits: bool| {
             if !fits {
                 let kind = if shutdown { "shutdown" } else { "online" };
-                findings.push(format!("{name} of the {kind} checkpoint: {theirs:?}, tracked {then:?} to {now:?}"));
+                findings.push(format!(
+                    "{name} of the {kind} checkpoint: {theirs:?}, tracked {then:?} to {now:?}"
+                ));
             }
         };
         let least = if shutdown { &now } else { &then };
         let within = |value: u64, low: u64, high: u64| (low..=high + slack).contains(&value);
         check("next_xid", within(theirs.next_xid, least.next_xid, now.next_xid));
         check("next_multi", within(theirs.next_multi.into(), least.next_multi.into(), now.next_multi.into()));
-        check("next_offset", within(theirs.next_offset.into(), least.next_offset.into(), now.next_offset.into()));
-        let oids = if shutdown { now.next_oid.wrapping_sub(OID_PREFETCH)..=now.next_oid } else { least.next_oid..=now.next_oid };
+        check(
+            "next_offset",
+            within(theirs.next_offset.into(), least.next_offset.into(), now.next_offset.into()),
+        );
+        let oids = if shutdown {
+            now.next_oid.wrapping_sub(OID_PREFETCH)..=now.next_oid
+        } else {
+            least.next_oid..=now.next_oid
+        };
         check("next_oid", oids.contains(&theirs.next_oid));
         // The oldest ones move without a record where nothing can be removed; storage's are on the safe side.
         check("oldest_xid", theirs.oldest_xid.0 >= now.oldest_xid.0.min(then.oldest_xid.0));
         check("oldest_multi", theirs.oldest_multi.0 >= then.oldest_multi.0);
         check("oldest_commit_time", theirs.oldest_commit_time >= then.oldest_commit_time);
         let newest = u64::from(theirs.newest_commit_time);
-        check("newest_commit_time", within(newest, least.newest_commit_time.into(), now.newest_commit_time.into()));
+        check(
+            "newest_commit_time",
+            within(newest, least.newest_commit_time.into(), now.newest_commit_time.into()),
+        );
         if shutdown && !self.running.is_empty() {
             findings.push(format!("{} transactions run while the server shuts down", self.running.len()));
         }
@@ -243,7 +259,8 @@ impl Metadata {
     fn compare_slru(&mut self, data: &Path, slru: Slru, findings: &mut Vec<String>) -> Result<()> {
         let directory = data.join(slru.directory());
         for name in names(&directory)? {
-            let segment = u32::from_str_radix(&name, 16).context("a file of transactions has a strange name")?;
+            let segment =
+                u32::from_str_radix(&name, 16).context("a file of transactions has a strange name")?;
             let file = fs::read(directory.join(&name))?;
             for (index, theirs) in (0..).zip(file.chunks_exact(BLOCK_LEN)) {
                 let number = segment * PAGES_PER_SEGMENT + index;
@@ -255,7 +272,10 @@ impl Metadata {
                 let ours = page.as_deref().map_or(&zeroes[..], |page| &page[..]);
                 if let Some(at) = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs) {
                     let name = slru.directory();
-                    findings.push(format!("{name} page {number}: byte {at}: derived {:02x}, file {:02x}", ours[at], theirs[at]));
+                    findings.push(format!(
+                        "{name} page {number}: byte {at}: derived {:02x}, file {:02x}",
+                        ours[at], theirs[at]
+                    ));
                 }
             }
         }

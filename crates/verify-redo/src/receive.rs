@@ -25,7 +25,8 @@ pub struct Receiver {
 impl Receiver {
     /// Connects to a server's socket and has it stream the log from `start` on.
     pub fn start(socket: &Path, start: WalPosition) -> Result<Self> {
-        let socket = UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
+        let socket =
+            UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
         let mut this = Self { socket, received: start, confirmed: start, body: Vec::new() };
         let mut startup = PROTOCOL_3.to_be_bytes().to_vec();
         startup.extend_from_slice(b"user\0postgres\0replication\0true\0application_name\0verify-redo\0\0");

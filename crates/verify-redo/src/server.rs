@@ -46,11 +46,14 @@ impl Server {
         let this = Self { dir: dir.to_owned(), process: None };
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         if geteuid().is_root() {
-            let user = User::from_name("postgres")?.context("there is no user postgres to run the server as")?;
+            let user =
+                User::from_name("postgres")?.context("there is no user postgres to run the server as")?;
             chown(dir, Some(user.uid), Some(user.gid))?;
         }
         let mut initdb = this.program("initdb");
-        initdb.args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "-D"]).arg(this.data());
+        initdb
+            .args(["-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "-D"])
+            .arg(this.data());
         if checksums {
             initdb.arg("--data-checksums");
         }

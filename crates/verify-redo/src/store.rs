@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use zorya_redo::postgres::{BLOCK_LEN, checksum};
 use zorya_redo::postgres::decode::record::{BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Relation};
 use zorya_redo::postgres::files::{Directory, FileChange};
 use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::visibility;
+use zorya_redo::postgres::{BLOCK_LEN, checksum};
 
 const DEFAULT_TABLESPACE: u32 = 1663;
 const GLOBAL_TABLESPACE: u32 = 1664;
@@ -63,7 +63,12 @@ pub struct Store {
 impl Store {
     /// A store over a copy of the data directory as `initdb` made it.
     pub fn over(base: &Path) -> Self {
-        Self { base: base.to_owned(), forks: HashMap::new(), clones: HashMap::new(), directories: BTreeMap::new() }
+        Self {
+            base: base.to_owned(),
+            forks: HashMap::new(),
+            clones: HashMap::new(),
+            directories: BTreeMap::new(),
+        }
     }
 
     fn fork(&mut self, relation: Relation, fork: u8) -> io::Result<&mut Fork> {
@@ -196,6 +201,11 @@ impl Store {
         })
     }
 
+    /// Whose records changed the block's fork; `None` if only images did.
+    pub fn manager_of(&self, tag: BlockTag) -> Option<u8> {
+        self.forks.get(&(tag.relation, tag.fork))?.manager
+    }
+
     /// Remembers whose page the block is, to know how to mask it.
     pub fn note_manager(&mut self, tag: BlockTag, manager: u8) {
         if manager != zorya_redo::postgres::manager::XLOG {
@@ -241,7 +251,8 @@ impl Store {
         }
         let forks: Vec<_> = self.forks.keys().copied().filter(|(_, fork)| *fork != FORK_FREE_SPACE).collect();
         for (relation, fork) in forks {
-            self.write_fork(target, relation, fork, checksums).with_context(|| format!("writing {relation}"))?;
+            self.write_fork(target, relation, fork, checksums)
+                .with_context(|| format!("writing {relation}"))?;
         }
         Ok(())
     }

@@ -83,9 +83,28 @@ fn pgbench(server: &Server, seconds: u32) -> Result<()> {
 
 /// Modules of contrib whose suites make records.
 const CONTRIB: &[&str] = &[
-    "amcheck", "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "earthdistance", "fuzzystrmatch",
-    "hstore", "intarray", "isn", "lo", "ltree", "pg_trgm", "pg_visibility", "pgstattuple", "seg", "tablefunc", "tcn",
-    "test_decoding", "unaccent",
+    "amcheck",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dict_int",
+    "earthdistance",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "lo",
+    "ltree",
+    "pg_trgm",
+    "pg_visibility",
+    "pgstattuple",
+    "seg",
+    "tablefunc",
+    "tcn",
+    "test_decoding",
+    "unaccent",
 ];
 
 /// Where the distribution keeps the programs that run suites.
@@ -95,7 +114,13 @@ const PGXS: &str = "/usr/lib/postgresql/15/lib/pgxs/src/test";
 fn suites(server: &Server, sources: &Path) -> Result<()> {
     let core = sources.join("src/test/regress");
     let schedule = format!("--schedule={}", core.join("parallel_schedule").display());
-    suite(server, "regress", "regress/pg_regress", &core, &["--max-concurrent-tests=20".to_owned(), schedule])?;
+    suite(
+        server,
+        "regress",
+        "regress/pg_regress",
+        &core,
+        &["--max-concurrent-tests=20".to_owned(), schedule],
+    )?;
     let isolation = sources.join("src/test/isolation");
     let schedule = format!("--schedule={}", isolation.join("isolation_schedule").display());
     suite(server, "isolation", "isolation/pg_isolation_regress", &isolation, &[schedule])?;

@@ -72,12 +72,14 @@ impl Checkpoint {
         let redo = WalPosition(data.u64()?);
         let (timeline, previous_timeline, full_page_writes) = (data.u32()?, data.u32()?, data.u8()? != 0);
         data.skip(7)?;
-        let (next_xid, next_oid, next_multi, next_offset) = (data.u64()?, data.u32()?, data.u32()?, data.u32()?);
+        let (next_xid, next_oid, next_multi, next_offset) =
+            (data.u64()?, data.u32()?, data.u32()?, data.u32()?);
         let oldest_xid = (data.u32()?, data.u32()?);
         let oldest_multi = (data.u32()?, data.u32()?);
         data.skip(4)?;
         let time_s = data.u64()? as i64;
-        let (oldest_commit_time, newest_commit_time, oldest_active_xid) = (data.u32()?, data.u32()?, data.u32()?);
+        let (oldest_commit_time, newest_commit_time, oldest_active_xid) =
+            (data.u32()?, data.u32()?, data.u32()?);
         let counters = Counters {
             next_xid,
             next_oid,

@@ -128,7 +128,13 @@ fn smgr<'a>(record: &Record<'a>) -> Result<FileChange<'a>, Underivable> {
             }
             let is = |flag| flags & flag != 0;
             let (main, visibility) = (is(TRUNCATE_HEAP), is(TRUNCATE_VISIBILITY));
-            Ok(FileChange::Truncate { relation, blocks, main, visibility, free_space: is(TRUNCATE_FREE_SPACE) })
+            Ok(FileChange::Truncate {
+                relation,
+                blocks,
+                main,
+                visibility,
+                free_space: is(TRUNCATE_FREE_SPACE),
+            })
         }
         _ => Err(unknown(record)),
     }

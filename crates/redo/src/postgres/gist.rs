@@ -109,7 +109,11 @@ fn clear_follow_right(record: &Record<'_>, page: &mut Page<'_>) -> Result<(), Un
 }
 
 /// Follows `gistRedoPageUpdateRecord`.
-fn page_update(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn page_update(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let (deleted, inserted) = (main.u16()?, main.u16()?);
     let mut data = Fields(record.data(reference));
@@ -157,7 +161,11 @@ fn delete(record: &Record<'_>, page: &mut Page<'_>) -> Result<(), Underivable> {
 
 /// One of the pages of a split, from nothing: reference 0 is the child, 1 and on are the pages from left to right.
 /// Follows `gistRedoPageSplitRecord`.
-fn page_split(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn page_split(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let original_right = main.u32()?;
     main.skip(4)?;

@@ -93,7 +93,11 @@ fn vacuum(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) 
 }
 
 /// Follows `heap_xlog_freeze_page` and `heap_execute_freeze_tuple`.
-fn freeze_page(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn freeze_page(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(4)?;
     let count = main.u16()?;
@@ -143,7 +147,11 @@ fn visible_heap(page: &mut Page<'_>, settings: Settings) -> Result<Outcome, Unde
 }
 
 /// Follows `heap_xlog_multi_insert`.
-fn multi_insert(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn multi_insert(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let flags = main.u8()?;
     main.skip(1)?;

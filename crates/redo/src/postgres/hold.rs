@@ -57,7 +57,8 @@ pub fn has_no_cycle_id(page: &mut Page<'_>) -> Result<bool, Underivable> {
 /// H6: whether it is the page of a sequence, which counts up to what it logged without records.
 #[must_use]
 pub fn is_sequence(page: &mut Page<'_>) -> bool {
-    page.special_space(sequence::SPECIAL_LEN).is_ok_and(|special| special[..4] == sequence::MAGIC.to_le_bytes())
+    page.special_space(sequence::SPECIAL_LEN)
+        .is_ok_and(|special| special[..4] == sequence::MAGIC.to_le_bytes())
 }
 
 #[cfg(test)]
@@ -116,7 +117,14 @@ mod tests {
         let mut block = heap_page(600, 0, 0);
         let mut page = Page::new(&mut block);
         let end = WalPosition(0x0200_0000);
-        for (lsn, real) in [(0, false), (1, false), (1000, false), (0x0180_0000, true), (0x0200_0000, true), (0x0200_0001, false)] {
+        for (lsn, real) in [
+            (0, false),
+            (1, false),
+            (1000, false),
+            (0x0180_0000, true),
+            (0x0200_0000, true),
+            (0x0200_0001, false),
+        ] {
             page.set_lsn(WalPosition(lsn));
             assert_eq!(has_real_lsn(&page, end), real, "{lsn:#x}");
         }

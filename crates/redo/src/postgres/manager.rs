@@ -47,9 +47,28 @@ pub const LOGICALMSG: u8 = 21;
 
 /// The managers' names, by number, as `pg_waldump` prints them.
 const NAMES: [&str; 22] = [
-    "XLOG", "Transaction", "Storage", "CLOG", "Database", "Tablespace", "MultiXact", "RelMap", "Standby",
-    "Heap2", "Heap", "Btree", "Hash", "Gin", "Gist", "Sequence", "SPGist", "BRIN", "CommitTs",
-    "ReplicationOrigin", "Generic", "LogicalMessage",
+    "XLOG",
+    "Transaction",
+    "Storage",
+    "CLOG",
+    "Database",
+    "Tablespace",
+    "MultiXact",
+    "RelMap",
+    "Standby",
+    "Heap2",
+    "Heap",
+    "Btree",
+    "Hash",
+    "Gin",
+    "Gist",
+    "Sequence",
+    "SPGist",
+    "BRIN",
+    "CommitTs",
+    "ReplicationOrigin",
+    "Generic",
+    "LogicalMessage",
 ];
 
 /// The manager's name as `pg_waldump` prints it.

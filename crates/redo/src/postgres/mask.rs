@@ -181,4 +181,3 @@ fn brin_page(page: &mut Page<'_>) -> Result<(), Underivable> {
 pub fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
     one.iter().zip(other).position(|(one, other)| one != other)
 }
-

@@ -27,7 +27,8 @@ impl Origins {
             bytes.copy_from_slice(&entry[at..at + 8]);
             u64::from_le_bytes(bytes)
         };
-        let remote = entries.chunks_exact(16).map(|entry| (number(entry, 0) as u16, number(entry, 8))).collect();
+        let remote =
+            entries.chunks_exact(16).map(|entry| (number(entry, 0) as u16, number(entry, 8))).collect();
         Self { remote }
     }
 

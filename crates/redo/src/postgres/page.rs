@@ -226,7 +226,10 @@ impl<'a> Page<'a> {
             return Err(Underivable::BadPage("it has no item of that number"));
         }
         let at = PAGE_HEADER_LEN + usize::from(number - 1) * LINE_POINTER_LEN;
-        let bytes = self.bytes.get(at..at + 4).ok_or(Underivable::BadPage("its header's pointers are out of order"))?;
+        let bytes = self
+            .bytes
+            .get(at..at + 4)
+            .ok_or(Underivable::BadPage("its header's pointers are out of order"))?;
         Ok(LinePointer::from_bits(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))
     }
 
@@ -262,7 +265,12 @@ impl<'a> Page<'a> {
     /// Makes room for an item of `len` bytes at `number` and returns the room. Line pointers from `number` on move up
     /// by one, unless `overwrite` says that the pointer there is unused. Follows `PageAddItemExtended` with a given
     /// offset number.
-    pub fn reserve_item(&mut self, number: u16, len: usize, overwrite: bool) -> Result<&mut [u8], Underivable> {
+    pub fn reserve_item(
+        &mut self,
+        number: u16,
+        len: usize,
+        overwrite: bool,
+    ) -> Result<&mut [u8], Underivable> {
         self.check_pointers()?;
         let limit = self.item_count() + 1;
         if number == 0 || number > limit {

@@ -202,7 +202,11 @@ impl SlruRedo {
     }
 
     /// Calls `each` with what the record changes, in order.
-    pub fn changes(&mut self, record: &Record<'_>, mut each: impl FnMut(SlruChange)) -> Result<(), Underivable> {
+    pub fn changes(
+        &mut self,
+        record: &Record<'_>,
+        mut each: impl FnMut(SlruChange),
+    ) -> Result<(), Underivable> {
         match record.manager {
             manager::XLOG => self.parameters(record),
             manager::XACT => self.xact(record, each),
@@ -241,7 +245,11 @@ impl SlruRedo {
     }
 
     /// Follows `multixact_redo`.
-    fn multixact(&mut self, record: &Record<'_>, mut each: impl FnMut(SlruChange)) -> Result<(), Underivable> {
+    fn multixact(
+        &mut self,
+        record: &Record<'_>,
+        mut each: impl FnMut(SlruChange),
+    ) -> Result<(), Underivable> {
         let mut main = record.fields();
         match record.operation() {
             MULTIXACT_ZERO_OFF_PAGE => {
@@ -283,7 +291,11 @@ impl SlruRedo {
         }
         for (index, member) in (0..).zip(members.chunks_exact(8)) {
             let word = |at| u32_at(member, at).unwrap_or_default();
-            each(SlruChange::Member { offset: offset.wrapping_add(index), xid: word(0), status: word(4) as u8 });
+            each(SlruChange::Member {
+                offset: offset.wrapping_add(index),
+                xid: word(0),
+                status: word(4) as u8,
+            });
         }
         Ok(())
     }

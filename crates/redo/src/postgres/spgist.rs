@@ -195,7 +195,8 @@ impl Writer {
     ) -> Result<(), Underivable> {
         let Some(first_number) = numbers.get(0) else { return Ok(()) };
         let mut sorted = [0; BLOCK_LEN / 4];
-        let sorted = sorted.get_mut(..numbers.len()).ok_or(Underivable::BadRecord("it deletes too many tuples"))?;
+        let sorted =
+            sorted.get_mut(..numbers.len()).ok_or(Underivable::BadRecord("it deletes too many tuples"))?;
         sorted.iter_mut().zip(numbers.iter()).for_each(|(place, number)| *place = number);
         sorted.sort_unstable();
         page.delete_items(sorted.iter().copied())?;

@@ -121,7 +121,8 @@ mod tests {
         let checkpoint = Checkpoint { timeline: 1, previous_timeline: 1, counters, ..Checkpoint::default() };
         for len in (7850..8200).step_by(3).chain([1, 100]) {
             let mut log = Log::new();
-            let last = log.append(&Content { xid: 700, manager: 10, info: 0, blocks: vec![], main: vec![1; len] });
+            let last =
+                log.append(&Content { xid: 700, manager: 10, info: 0, blocks: vec![], main: vec![1; len] });
             let end = log.start.after(log.bytes.len());
             let ended = LogEnd { format: FORMAT, system_identifier: 7, last, end };
             let appended = shutdown_checkpoint(&ended, checkpoint);

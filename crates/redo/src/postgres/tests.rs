@@ -16,19 +16,20 @@ fn any_page() -> impl Strategy<Value = Box<Block>> {
     let garbage = prop::collection::vec(any::<u8>(), BLOCK_LEN);
     let items = prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..40);
     let special = prop::sample::select(vec![0_usize, 8, 16]);
-    let orderly = (special, items, prop::collection::vec(any::<u8>(), 16)).prop_map(|(special, items, bytes)| {
-        let mut block = Box::new([0; BLOCK_LEN]);
-        let mut page = Page::new(&mut block);
-        page.init(special);
-        for mut item in items {
-            if let Some(size) = item.get_mut(6..8) {
-                size.copy_from_slice(&[8 + size[0] % 64, size[1] & 0xe0]);
+    let orderly =
+        (special, items, prop::collection::vec(any::<u8>(), 16)).prop_map(|(special, items, bytes)| {
+            let mut block = Box::new([0; BLOCK_LEN]);
+            let mut page = Page::new(&mut block);
+            page.init(special);
+            for mut item in items {
+                if let Some(size) = item.get_mut(6..8) {
+                    size.copy_from_slice(&[8 + size[0] % 64, size[1] & 0xe0]);
+                }
+                let _ = page.push_item(&item);
             }
-            let _ = page.push_item(&item);
-        }
-        block[BLOCK_LEN - special..].copy_from_slice(&bytes[..special]);
-        block
-    });
+            block[BLOCK_LEN - special..].copy_from_slice(&bytes[..special]);
+            block
+        });
     prop_oneof![
         1 => garbage.prop_map(|bytes| {
             let mut block = Box::new([0; BLOCK_LEN]);

@@ -197,5 +197,9 @@ impl<'a> Tuple<'a> {
 /// Whether transaction `one` is older than `other`, around the wrap. Follows `TransactionIdPrecedes`.
 pub fn xid_precedes(one: u32, other: u32) -> bool {
     const FIRST_NORMAL: u32 = 3;
-    if one < FIRST_NORMAL || other < FIRST_NORMAL { one < other } else { (one.wrapping_sub(other) as i32) < 0 }
+    if one < FIRST_NORMAL || other < FIRST_NORMAL {
+        one < other
+    } else {
+        (one.wrapping_sub(other) as i32) < 0
+    }
 }

@@ -10,7 +10,11 @@ use crate::postgres::position::BLOCK_LEN;
 
 /// Merges items into posting lists as the record's intervals say: (first item, number of items) each. Follows
 /// `btree_xlog_dedup` and `_bt_dedup_finish_pending` in `nbtdedup.c`.
-pub(super) fn dedup(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+pub(super) fn dedup(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let count = usize::from(record.fields().u16()?);
     let intervals = Fields(record.data(reference)).offsets(count * 2)?;
     let original = &mut page.block().clone();
@@ -55,7 +59,8 @@ impl Merged<'_> {
             return Ok(number + 1);
         }
         self.next += 1;
-        let end = number.checked_add(items).ok_or(Underivable::BadRecord("an interval ends beyond the page"))?;
+        let end =
+            number.checked_add(items).ok_or(Underivable::BadRecord("an interval ends beyond the page"))?;
         let mut len = 0;
         for number in number..end {
             let tids = IndexTuple::new(original.item(number)?)?.tids()?;

@@ -9,12 +9,20 @@ use crate::postgres::page::Page;
 use crate::postgres::position::BLOCK_LEN;
 
 /// Follows `btree_xlog_vacuum`.
-pub(super) fn vacuum(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+pub(super) fn vacuum(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     remove(record.fields(), record.data(reference), page)
 }
 
 /// Follows `btree_xlog_delete`: as a vacuum, behind a horizon for standbys.
-pub(super) fn delete(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+pub(super) fn delete(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(4)?;
     remove(main, record.data(reference), page)

@@ -160,7 +160,11 @@ fn insert(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) 
 }
 
 /// Follows `btree_xlog_insert` with a posting list split.
-fn insert_post(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn insert_post(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let number = record.fields().u16()?;
     let mut data = Fields(record.data(reference));
     let split_at = usize::from(data.u16()?);
@@ -195,7 +199,11 @@ fn restore_items(page: &mut Page<'_>, data: &[u8]) -> Result<(), Underivable> {
 }
 
 /// Follows `_bt_restore_meta`.
-fn restore_meta(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn restore_meta(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut data = Fields(record.data(reference));
     let mut meta = [0_u8; META_LEN];
     meta[..4].copy_from_slice(&METAPAGE_MAGIC.to_le_bytes());
@@ -210,7 +218,11 @@ fn restore_meta(record: &Record<'_>, reference: &BlockReference, page: &mut Page
 }
 
 /// Follows `btree_xlog_mark_page_halfdead`.
-fn mark_halfdead(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn mark_halfdead(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let parent_item = main.u16()?;
     main.skip(6)?;

@@ -1,7 +1,9 @@
 //! Splits of index pages.
 
 use super::tuple::swap_posting;
-use super::{HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, block_of, first_data_item, front_tuple, init, restore_items};
+use super::{
+    HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, block_of, first_data_item, front_tuple, init, restore_items,
+};
 use crate::postgres::decode::record::{BlockReference, Record};
 use crate::postgres::error::Underivable;
 use crate::postgres::fields::Fields;
@@ -33,7 +35,11 @@ impl Split {
 }
 
 /// The right half, from nothing. Follows `btree_xlog_split`.
-pub(super) fn right(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+pub(super) fn right(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let split = Split::read(record)?;
     let next = record.reference(2).map_or(0, |reference| reference.tag.block);
     init(page, block_of(record, 0)?, next, split.level, split.leaf_flag())?;
@@ -67,7 +73,8 @@ pub(super) fn left(
     let (mut new_copy, mut posting_copy) = ([0; BLOCK_LEN], [0; BLOCK_LEN]);
     let mut left = Left { new: new_goes_left.then_some(new), posting: None };
     if split.posting_offset != 0 {
-        let number = split.new_item.checked_sub(1).ok_or(Underivable::BadRecord("no item before the new one"))?;
+        let number =
+            split.new_item.checked_sub(1).ok_or(Underivable::BadRecord("no item before the new one"))?;
         let old = page.item(number)?;
         let (posting, new_copy) = (&mut posting_copy[..old.len()], &mut new_copy[..new.len()]);
         posting.copy_from_slice(old);

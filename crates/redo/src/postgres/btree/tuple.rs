@@ -74,7 +74,8 @@ impl<'a> IndexTuple<'a> {
         let size = if count > 1 { align8(key_len + tids.len()) } else { key_len };
         let key = self.0.get(..key_len).filter(|key| key.len() >= TUPLE_HEADER_LEN);
         let key = key.ok_or(Underivable::BadPage("an index tuple's key ends beyond it"))?;
-        if size > usize::from(SIZE_MASK) || size > BLOCK_LEN || count == 0 || count > usize::from(COUNT_MASK) {
+        if size > usize::from(SIZE_MASK) || size > BLOCK_LEN || count == 0 || count > usize::from(COUNT_MASK)
+        {
             return Err(Underivable::BadRecord("a posting list of that length cannot be"));
         }
         out[..key_len].copy_from_slice(key);
@@ -103,7 +104,8 @@ pub(crate) fn block_number(tuple: &[u8]) -> Result<u32, Underivable> {
 
 /// Sets the block number in a tuple's pointer.
 pub(crate) fn set_block_number(tuple: &mut [u8], block: u32) -> Result<(), Underivable> {
-    let place = tuple.get_mut(..4).ok_or(Underivable::BadPage("an index tuple is shorter than its header"))?;
+    let place =
+        tuple.get_mut(..4).ok_or(Underivable::BadPage("an index tuple is shorter than its header"))?;
     place[..2].copy_from_slice(&((block >> 16) as u16).to_le_bytes());
     place[2..].copy_from_slice(&(block as u16).to_le_bytes());
     Ok(())

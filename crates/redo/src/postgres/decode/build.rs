@@ -77,7 +77,11 @@ pub(crate) struct Log {
 impl Log {
     /// A log that begins with a segment.
     pub(crate) fn new() -> Self {
-        Self { start: WalPosition(FORMAT.segment_len), bytes: Vec::new(), prev: WalPosition(FORMAT.segment_len - 8) }
+        Self {
+            start: WalPosition(FORMAT.segment_len),
+            bytes: Vec::new(),
+            prev: WalPosition(FORMAT.segment_len - 8),
+        }
     }
 
     fn end(&self) -> WalPosition {

@@ -46,7 +46,6 @@ pub fn restore(
 
 fn unzstd(source: &[u8], target: &mut [u8]) -> Result<(), Underivable> {
     let mut decoder = ruzstd::decoding::FrameDecoder::new();
-    let len =
-        decoder.decode_all(source, target).map_err(|_| Underivable::BadImage("bad zstd"))?;
+    let len = decoder.decode_all(source, target).map_err(|_| Underivable::BadImage("bad zstd"))?;
     if len == target.len() { Ok(()) } else { Err(Underivable::BadImage("zstd of another length")) }
 }

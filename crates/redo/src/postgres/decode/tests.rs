@@ -13,11 +13,21 @@ fn content(main: Vec<u8>) -> Content {
 }
 
 fn block(id: u8, data: Vec<u8>, image: Option<(Vec<u8>, Vec<u8>)>) -> Block {
-    Block { id, tag: BlockTag { relation: RELATION, fork: FORK_MAIN, block: 9 }, will_init: false, data, image }
+    Block {
+        id,
+        tag: BlockTag { relation: RELATION, fork: FORK_MAIN, block: 9 },
+        will_init: false,
+        data,
+        image,
+    }
 }
 
 /// What a stream finds in chunks of the given length: records, and how it ends.
-fn read(log: &Log, bytes: &[u8], chunk_len: usize) -> (Vec<(WalPosition, Vec<u8>)>, Result<&'static str, Damage>) {
+fn read(
+    log: &Log,
+    bytes: &[u8],
+    chunk_len: usize,
+) -> (Vec<(WalPosition, Vec<u8>)>, Result<&'static str, Damage>) {
     let mut stream = WalStream::new(FORMAT, log.start);
     let mut found = Vec::new();
     for mut chunk in bytes.chunks(chunk_len) {
@@ -88,7 +98,8 @@ fn is_unchecked(log: &Log, at: usize) -> bool {
     let first = at < BLOCK_LEN;
     let header = matches!(in_page, 4..8 | 20..24) || (first && matches!(in_page, 24..32 | 36..40));
     // The first record begins at 40 and has 39 bytes; the others end at multiples of eight but the last.
-    let record_end = |start: usize, len: usize| (start + len..(start + len).next_multiple_of(8)).contains(&at);
+    let record_end =
+        |start: usize, len: usize| (start + len..(start + len).next_multiple_of(8)).contains(&at);
     let first_len = 24 + 5 + 10;
     header || record_end(40, first_len) || {
         let second = (40 + first_len).next_multiple_of(8);
@@ -100,7 +111,8 @@ fn is_unchecked(log: &Log, at: usize) -> bool {
 
 #[test]
 fn a_record_comes_apart_into_what_it_was_made_of() {
-    let page: Vec<u8> = (0..BLOCK_LEN).map(|at| if (100..8000).contains(&at) { 0 } else { at as u8 }).collect();
+    let page: Vec<u8> =
+        (0..BLOCK_LEN).map(|at| if (100..8000).contains(&at) { 0 } else { at as u8 }).collect();
     let kept = [&page[..100], &page[8000..]].concat();
     let mut header = (kept.len() as u16).to_le_bytes().to_vec();
     header.extend_from_slice(&100_u16.to_le_bytes());
@@ -130,7 +142,8 @@ fn contradictions_and_unknown_flags_are_refused() {
         let bytes = content.record(WalPosition(64));
         decode(&bytes, WalPosition(128), WalPosition(512), &mut Vec::new()).map(|_| ())
     };
-    let out_of_order = Content { blocks: vec![block(1, vec![1], None), block(1, vec![1], None)], ..content(vec![]) };
+    let out_of_order =
+        Content { blocks: vec![block(1, vec![1], None), block(1, vec![1], None)], ..content(vec![]) };
     assert_eq!(decode_of(&out_of_order), Err(Malformed::Order(1)));
     let info = Content { info: 0x04, ..content(vec![1]) };
     assert!(matches!(decode_of(&info), Err(Malformed::UnknownFlags { .. })));

@@ -213,7 +213,11 @@ fn insert_inner(page: &mut Page<'_>, data: &[u8], right_child: &[u8]) -> Result<
 }
 
 /// Follows `ginRedoDeletePage`: 0 is deleted, 1 its parent, 2 its left sibling.
-fn delete_page(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn delete_page(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let parent_item = main.u16()?;
     main.skip(2)?;
@@ -261,7 +265,11 @@ fn meta(page: &mut Page<'_>, data: &[u8]) -> Result<(), Underivable> {
 }
 
 /// The tail of the pending list. Follows the second half of `ginRedoUpdateMetapage`.
-fn pending_tail(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn pending_tail(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(16 + META_LEN)?;
     let (_previous_tail, new_right, count) = (main.u32()?, main.u32()?, main.u32()?);
@@ -277,7 +285,11 @@ fn pending_tail(record: &Record<'_>, reference: &BlockReference, page: &mut Page
 }
 
 /// Follows `ginRedoInsertListPage`.
-fn insert_list_page(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn insert_list_page(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let (right, count) = (main.u32()?, main.u32()?);
     let is_tail = right == NO_BLOCK;
@@ -294,7 +306,11 @@ fn push_tuples(page: &mut Page<'_>, data: &[u8], count: u32) -> Result<(), Under
         let len = IndexTuple::new(data.0)?.size();
         page.push_item(data.bytes(len)?)?;
     }
-    if data.0.is_empty() { Ok(()) } else { Err(Underivable::BadRecord("its tuples have another total length")) }
+    if data.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Underivable::BadRecord("its tuples have another total length"))
+    }
 }
 
 /// The length of a posting list's segment at the front of `bytes`.

@@ -43,7 +43,11 @@ fn put(page: &mut Page<'_>, at: usize, value: u32) {
 
 /// The place of a number in an array; an index beyond it is a page that does not fit.
 fn place(array: usize, index: u32, count: u32) -> Result<usize, Underivable> {
-    if index < count { Ok(array + index as usize * 4) } else { Err(Underivable::BadPage("an index beyond its array")) }
+    if index < count {
+        Ok(array + index as usize * 4)
+    } else {
+        Err(Underivable::BadPage("an index beyond its array"))
+    }
 }
 
 /// The number of splitpoints for so many buckets. Follows `_hash_spareindex` in `hashutil.c`.
@@ -200,7 +204,10 @@ mod tests {
     #[test]
     fn splitpoints_and_buckets_are_those_of_postgresql() {
         assert_eq!((spare_index(1), spare_index(2), spare_index(3), spare_index(4)), (0, 1, 2, 2));
-        assert_eq!((spare_index(512), spare_index(513), spare_index(641), spare_index(1024)), (9, 10, 11, 13));
+        assert_eq!(
+            (spare_index(512), spare_index(513), spare_index(641), spare_index(1024)),
+            (9, 10, 11, 13)
+        );
         assert_eq!((total_buckets(9), total_buckets(10), total_buckets(13)), (512, 640, 1024));
         assert_eq!((first_buckets(0.0, 75), first_buckets(1000.0, 0)), (2, 0x4000_0000));
         assert_eq!(first_buckets(f64::NAN, 1), 2);

@@ -145,7 +145,11 @@ fn init(page: &mut Page<'_>, prev: u32, bucket: u32, flags: u16) -> Result<(), U
 }
 
 /// Follows `hash_xlog_split_allocate_page`: 0 the old bucket, 1 the new one, 2 the metapage.
-fn split_allocate(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn split_allocate(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     let (bucket, old_flags, new_flags, changes) = (main.u32()?, main.u16()?, main.u16()?, main.u8()?);
     match reference.id {
@@ -171,7 +175,11 @@ fn add_moved(page: &mut Page<'_>, count: u16, data: &[u8]) -> Result<(), Underiv
         let len = align8(IndexTuple::new(data.0)?.size());
         page.add_item(number, data.bytes(len)?)?;
     }
-    if data.0.is_empty() { Ok(()) } else { Err(Underivable::BadRecord("it moves more tuples than it counts")) }
+    if data.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Underivable::BadRecord("it moves more tuples than it counts"))
+    }
 }
 
 fn delete_items(page: &mut Page<'_>, data: &[u8]) -> Result<(), Underivable> {
@@ -203,7 +211,11 @@ fn squeeze(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>)
 }
 
 /// Follows `hash_xlog_vacuum_one_page`.
-fn vacuum_one_page(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn vacuum_one_page(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(4)?;
     let count = main.u32()?;
