@@ -147,6 +147,7 @@ fn checked_entries(tally: &Tally) -> impl Iterator<Item = coverage::Entry> + '_ 
 /// The entries of the list that were not seen.
 fn missing(tally: &Tally, quick: bool) -> Vec<coverage::Entry> {
     let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
-    entries.retain(|entry| !(quick && coverage::is_long(entry)) && !tally.seen.contains_key(entry));
+    let seen = |entry: &coverage::Entry| tally.seen.contains_key(entry) || (quick && coverage::is_long(entry));
+    entries.retain(|entry| !seen(entry));
     entries
 }

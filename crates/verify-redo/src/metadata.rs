@@ -103,10 +103,8 @@ impl Metadata {
                 Xact::Prepare(prepared) => {
                     self.prepared.insert(prepared.xid, prepared.file());
                 }
-                Xact::End(end) if end.prepared => {
-                    if self.prepared.remove(&end.xid).is_none() {
-                        findings.push(format!("transaction {} was not prepared", end.xid));
-                    }
+                Xact::End(end) if end.prepared && self.prepared.remove(&end.xid).is_none() => {
+                    findings.push(format!("transaction {} was not prepared", end.xid));
                 }
                 _ => {}
             },

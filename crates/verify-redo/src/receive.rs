@@ -59,11 +59,7 @@ impl Receiver {
                     }
                     return Ok(Some(&self.body[25..]));
                 }
-                (b'd', Some(b'k')) => {
-                    if self.body.last() == Some(&1) {
-                        self.confirm()?;
-                    }
-                }
+                (b'd', Some(b'k')) if self.body.last() == Some(&1) => self.confirm()?,
                 (b'c' | b'C', _) => return Ok(None),
                 (b'E', _) => bail!("the server ended the stream: {}", message_text(&self.body)),
                 _ => {}

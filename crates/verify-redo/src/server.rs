@@ -28,6 +28,7 @@ min_wal_size = 32MB
 max_prepared_transactions = 20
 track_commit_timestamp = on
 allow_in_place_tablespaces = on
+autovacuum = off
 autovacuum_naptime = 2s
 log_checkpoints = off
 log_min_messages = error

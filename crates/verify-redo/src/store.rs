@@ -78,12 +78,12 @@ impl Store {
             let source = self.clones.get(&home).copied().unwrap_or(home);
             let source = Relation { tablespace: source.tablespace, database: source.database, ..relation };
             entry.base = Base::None;
-            if let Some(path) = base_path(source, fork).map(|path| self.base.join(path)) {
-                if let Ok(file) = path.metadata() {
-                    let blocks = (file.len() / BLOCK_LEN as u64) as u32;
-                    entry.exists = true;
-                    entry.base = Base::File { path, blocks };
-                }
+            if let Some(path) = base_path(source, fork).map(|path| self.base.join(path))
+                && let Ok(file) = path.metadata()
+            {
+                let blocks = (file.len() / BLOCK_LEN as u64) as u32;
+                entry.exists = true;
+                entry.base = Base::File { path, blocks };
             }
         }
         Ok(entry)
@@ -182,11 +182,9 @@ impl Store {
     fn cut_visibility(&mut self, relation: Relation, heap_blocks: u32) -> io::Result<()> {
         let heap = BlockTag { relation, fork: FORK_MAIN, block: heap_blocks };
         let map = visibility::map_of(heap);
-        let partial = heap_blocks % visibility::HEAP_BLOCKS_PER_MAP != 0;
-        if partial {
-            if let Some(block) = self.existing(map)? {
-                visibility::truncate_tail(&mut Page::new(block), heap_blocks);
-            }
+        let partial = !heap_blocks.is_multiple_of(visibility::HEAP_BLOCKS_PER_MAP);
+        if partial && let Some(block) = self.existing(map)? {
+            visibility::truncate_tail(&mut Page::new(block), heap_blocks);
         }
         self.cut(relation, FORK_VISIBILITY, map.block + u32::from(partial))
     }
@@ -208,10 +206,10 @@ impl Store {
 
     /// Remembers whose page the block is, to know how to mask it.
     pub fn note_manager(&mut self, tag: BlockTag, manager: u8) {
-        if manager != zorya_redo::postgres::manager::XLOG {
-            if let Some(fork) = self.forks.get_mut(&(tag.relation, tag.fork)) {
-                fork.manager = Some(manager);
-            }
+        if manager != zorya_redo::postgres::manager::XLOG
+            && let Some(fork) = self.forks.get_mut(&(tag.relation, tag.fork))
+        {
+            fork.manager = Some(manager);
         }
     }
 }

@@ -30,6 +30,9 @@ pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds
     }
     run_quietly(server.program("vacuumdb").args(["--all", "--freeze", "--quiet"]))?;
     with_page_images(server)?;
+    // Until here a worker's snapshot could have kept items alive that a script needs dead.
+    server.psql("postgres", "alter system set autovacuum = on")?;
+    server.psql("postgres", "select pg_reload_conf()")?;
     pgbench(server, if quick { 5 } else { pgbench_seconds })?;
     if !quick {
         script_on(server, "many", MANY)?;

@@ -47,10 +47,10 @@ impl Origins {
                 return Err(Underivable::UnknownRecord { manager: record.manager, operation });
             }
             (manager::XACT, _) => {
-                if let (Xact::End(end), Some(node)) = (xact::read(record)?, record.origin) {
-                    if let Some((position, _)) = end.origin {
-                        self.advance(node, position, false);
-                    }
+                if let (Xact::End(end), Some(node)) = (xact::read(record)?, record.origin)
+                    && let Some((position, _)) = end.origin
+                {
+                    self.advance(node, position, false);
                 }
             }
             _ => {}

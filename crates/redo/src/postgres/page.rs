@@ -217,7 +217,7 @@ impl<'a> Page<'a> {
 
     fn check_aligned_pointers(&self) -> Result<(), Underivable> {
         self.check_pointers()?;
-        if self.special() % 8 == 0 { Ok(()) } else { Err(Underivable::BadPage("its special space is askew")) }
+        if self.special().is_multiple_of(8) { Ok(()) } else { Err(Underivable::BadPage("its special space is askew")) }
     }
 
     /// The line pointer of item `number`, from 1.
@@ -469,7 +469,7 @@ impl<'a> Page<'a> {
             return Err(Underivable::BadPage("its items overlap"));
         }
         let descending = pointers().is_sorted_by(|one, next| one.offset > next.offset);
-        let scratch = (!descending).then(|| *self.bytes);
+        let scratch = if descending { None } else { Some(*self.bytes) };
         for &(number, bits) in kept {
             let pointer = LinePointer::from_bits(bits);
             let len = align8(pointer.len);

@@ -87,7 +87,7 @@ impl Pages<'_> {
         if page.page_offset() != 0 {
             return;
         }
-        let long = page.0 % self.log.format.segment_len == 0;
+        let long = page.0.is_multiple_of(self.log.format.segment_len);
         let continues = if missing > 0 && !self.bytes.is_empty() { PAGE_CONTINUES_RECORD } else { 0 };
         let flags = continues | if long { PAGE_LONG_HEADER } else { 0 };
         let len = if long { LONG_PAGE_HEADER_LEN } else { SHORT_PAGE_HEADER_LEN };

@@ -112,7 +112,7 @@ impl Log {
         if page.page_offset() != 0 {
             return;
         }
-        let long = page.0 % FORMAT.segment_len == 0;
+        let long = page.0.is_multiple_of(FORMAT.segment_len);
         let flags = u16::from(missing > 0) | if long { 2 } else { 0 };
         self.bytes.extend_from_slice(&FORMAT.page_magic.to_le_bytes());
         self.bytes.extend_from_slice(&flags.to_le_bytes());

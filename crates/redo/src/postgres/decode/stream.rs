@@ -234,7 +234,7 @@ impl WalStream {
     /// Collects a page header and checks it. `None` when it is done.
     fn page_header(&mut self, input: &mut &[u8]) -> Result<Option<Found>, Damage> {
         let page = WalPosition(self.at.0 - self.header.len() as u64);
-        let long = page.0 % self.format.segment_len == 0;
+        let long = page.0.is_multiple_of(self.format.segment_len);
         let len = if long { LONG_PAGE_HEADER_LEN } else { SHORT_PAGE_HEADER_LEN };
         let taken = self.take(input, len - self.header.len());
         self.header.extend_from_slice(taken);

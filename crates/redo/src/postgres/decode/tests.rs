@@ -22,12 +22,15 @@ fn block(id: u8, data: Vec<u8>, image: Option<(Vec<u8>, Vec<u8>)>) -> Block {
     }
 }
 
+/// Where a record begins, and its bytes.
+type Found = (WalPosition, Vec<u8>);
+
 /// What a stream finds in chunks of the given length: records, and how it ends.
 fn read(
     log: &Log,
     bytes: &[u8],
     chunk_len: usize,
-) -> (Vec<(WalPosition, Vec<u8>)>, Result<&'static str, Damage>) {
+) -> (Vec<Found>, Result<&'static str, Damage>) {
     let mut stream = WalStream::new(FORMAT, log.start);
     let mut found = Vec::new();
     for mut chunk in bytes.chunks(chunk_len) {

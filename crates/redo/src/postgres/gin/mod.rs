@@ -316,5 +316,5 @@ fn push_tuples(page: &mut Page<'_>, data: &[u8], count: u32) -> Result<(), Under
 /// The length of a posting list's segment at the front of `bytes`.
 fn segment_len(bytes: &[u8]) -> Result<usize, Underivable> {
     let len = u16_at(bytes, posting::SEGMENT_HEADER_LEN - 2).ok_or(Underivable::ShortRecord)?;
-    Ok(posting::SEGMENT_HEADER_LEN + (usize::from(len) + 1 & !1))
+    Ok(posting::SEGMENT_HEADER_LEN + usize::from(len).next_multiple_of(2))
 }
