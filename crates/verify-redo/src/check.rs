@@ -56,6 +56,8 @@ pub struct Tally {
     pub explained: u64,
     /// Blocks compared with the stopped server's files.
     pub compared_with_files: u64,
+    /// Servers started on what was derived on the way.
+    pub starts: u64,
     /// What went wrong.
     pub findings: u64,
     /// Entries for which leaving the record out was noticed at once: the page before it differs from the image.
@@ -181,6 +183,12 @@ impl Checker {
         self.segment.extend_from_slice(bytes);
         let whole = self.segment.len() / SEGMENT_LEN as usize * SEGMENT_LEN as usize;
         self.segment.drain(..whole);
+    }
+
+    /// Whether a server could start at the end of the last record: its segment is the one that is kept.
+    pub fn can_start(&self) -> bool {
+        let segment = |position: WalPosition| position.0 / SEGMENT_LEN;
+        self.last.is_some_and(|(_, end)| segment(end) == segment(self.position()))
     }
 
     /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the

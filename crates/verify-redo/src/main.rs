@@ -15,7 +15,7 @@ mod start;
 mod store;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -33,6 +33,10 @@ use store::Store;
 
 /// The page magic of PostgreSQL 15 and the default segment size.
 const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
+
+/// Bytes of the log after which a server is started on what was derived.
+const START_INTERVAL: u64 = 1 << 30;
+const QUICK_START_INTERVAL: u64 = 5 << 30;
 
 /// Whether the record of a multixact writes the next one's offset too: from 15.16 on.
 const NEXT_OFFSET: bool = true;
@@ -87,7 +91,9 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     let base = server.base();
     let metadata = Metadata::over(&base, NEXT_OFFSET)?;
     let checker = Checker::new(Store::over(&base), metadata, FORMAT, redo_position, settings);
-    let checking = thread::spawn(move || take_all(receiver, checker));
+    let directory = server.dir().to_owned();
+    let interval = if arguments.quick { QUICK_START_INTERVAL } else { START_INTERVAL };
+    let checking = thread::spawn(move || take_all(receiver, checker, &directory, interval));
 
     workload::run(&server, arguments.sources.as_deref(), arguments.quick, arguments.pgbench_seconds)?;
     server.stop()?;
@@ -128,13 +134,24 @@ fn verify(arguments: &Arguments) -> Result<bool> {
         "{} checkpoints' counters, {} pages of transaction files and {} other files compared",
         compared.checkpoints, compared.pages, compared.files
     );
+    println!("{} servers started on derived data directories on the way, and one at the end", tally.starts);
     println!("{verdict}: {tally}, {} not seen, {} s", missing.len(), started.elapsed().as_secs());
     Ok(clean)
 }
 
-fn take_all(mut receiver: Receiver, mut checker: Checker) -> Result<Checker> {
+/// Takes the log to its end. Every `interval` bytes or so a server is started on what was derived up to there; the log
+/// waits meanwhile.
+fn take_all(mut receiver: Receiver, mut checker: Checker, original: &Path, interval: u64) -> Result<Checker> {
+    let mut next_start = interval / 2;
     while let Some(bytes) = receiver.next()? {
         checker.feed(bytes).with_context(|| format!("at {}", checker.position()))?;
+        if checker.tally.bytes >= next_start && checker.can_start() {
+            next_start += interval;
+            for finding in start::on_the_way(original, &mut checker, FORMAT)? {
+                checker.report(format_args!("{finding}"));
+            }
+            checker.tally.starts += 1;
+        }
     }
     Ok(checker)
 }
@@ -147,7 +164,8 @@ fn checked_entries(tally: &Tally) -> impl Iterator<Item = coverage::Entry> + '_ 
 /// The entries of the list that were not seen.
 fn missing(tally: &Tally, quick: bool) -> Vec<coverage::Entry> {
     let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
-    let seen = |entry: &coverage::Entry| tally.seen.contains_key(entry) || (quick && coverage::is_long(entry));
+    let seen =
+        |entry: &coverage::Entry| tally.seen.contains_key(entry) || (quick && coverage::is_long(entry));
     entries.retain(|entry| !seen(entry));
     entries
 }

@@ -67,11 +67,13 @@ impl Server {
         Ok(this)
     }
 
-    /// Another cluster, in a directory within this one's: a copy of it as `initdb` left it.
-    pub fn sibling(&self) -> Result<Self> {
-        let dir = self.dir.join("derived");
+    /// Another cluster, in a directory within that of a first one: a copy of it as `initdb` left it.
+    pub fn sibling(first: &Path, name: &str) -> Result<Self> {
+        let dir = first.join(name);
         run_quietly(as_engine("mkdir").arg(&dir))?;
-        run_quietly(as_engine("cp").args(["-a", "--reflink=auto"]).args([self.base(), dir.join("data")]))?;
+        run_quietly(
+            as_engine("cp").args(["-a", "--reflink=auto"]).args([first.join("base"), dir.join("data")]),
+        )?;
         Ok(Self { dir, process: None })
     }
 
