@@ -33,4 +33,10 @@ insert into gw select i, array[1] from generate_series(1, 100000) i;
 delete from gw where id > 1000 and id < 90000;
 vacuum gw;
 vacuum gw;
+-- Many pages of entries that lose pointers, and then rest.
+create table gv (id int, a int[]) with (autovacuum_enabled = off);
+create index gv_a on gv using gin (a) with (fastupdate = off);
+insert into gv select i, array[i, i + 1, i + 2] from generate_series(1, 20000) i;
+delete from gv where id % 3 = 0;
+vacuum gv;
 checkpoint;

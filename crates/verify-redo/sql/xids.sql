@@ -17,8 +17,3 @@ do $$ begin
   end loop;
 end $$;
 update pg_database set datallowconn = true where datname = 'template0';
--- What is prepared stays.
-begin; insert into x values (5001, 0); savepoint a; insert into x values (5002, 0); prepare transaction 'stays';
-begin; update x set v = v + 1 where id = 1; prepare transaction 'stays too';
-select pg_replication_origin_create('lasting');
-select pg_replication_origin_advance('lasting', '0/ABCD');

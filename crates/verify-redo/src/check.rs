@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,6 +20,7 @@ use zorya_redo::postgres::{
 
 use crate::coverage::{self, Entry};
 use crate::metadata::Metadata;
+use crate::plant::{Bug, Plants};
 use crate::sequence;
 use crate::store::{DerivedFork, RelationFiles, Store};
 
@@ -26,6 +28,11 @@ use crate::store::{DerivedFork, RelationFiles, Store};
 const SEGMENT_LEN: u64 = 16 << 20;
 /// Findings that are printed one by one; the rest is counted.
 const PRINTED_FINDINGS: usize = 20;
+
+/// What a planted bug flips in a byte.
+const SPOILED_BITS: u8 = 0x55;
+/// The page header's fields that every mask hides.
+const PAGE_LSN_AND_CHECKSUM_LEN: usize = 10;
 
 /// The record of pruned GiST items, where a page's flags are, and the flag that it concerns.
 const GIST_DELETE: u8 = 0x10;
@@ -110,6 +117,8 @@ pub struct Checker {
     last: Option<(WalPosition, WalPosition)>,
     /// The log from the beginning of the segment that is being written.
     segment: Vec<u8>,
+    /// Bugs to plant, in a run that is to find them.
+    pub plants: Option<Plants>,
     /// What was counted.
     pub tally: Tally,
 }
@@ -143,6 +152,7 @@ impl Checker {
             pruned_gist: HashSet::new(),
             last: None,
             segment: Vec::new(),
+            plants: None,
             tally: Tally::default(),
         }
     }
@@ -293,10 +303,13 @@ impl Checker {
         }
         let block = self.store.block(reference.tag)?;
         let telling = self.tally.telling.contains(&entry);
-        if !telling {
+        if !telling || self.plants.is_some() {
             self.scratch.before.copy_from_slice(block);
         }
         if let Err(underivable) = redo(record, reference, block, self.settings) {
+            if self.was_planted(reference.tag) {
+                return self.adopt(record, reference);
+            }
             let finding = format!("{}: {}: {underivable}", Shown(record), Referred(reference));
             self.report(format_args!("{finding}"));
             return self.adopt(record, reference);
@@ -305,6 +318,7 @@ impl Checker {
             self.note_hollow(reference);
         }
         self.store.note_manager(reference.tag, record.manager);
+        self.plant(record, reference, entry)?;
         if applies {
             self.tally.restored += 1;
             if !telling && self.changed_at_rest(reference.tag)? {
@@ -324,6 +338,7 @@ impl Checker {
                     self.tally.telling.insert(entry);
                 }
             }
+            Ok(Some(_)) if self.was_planted(reference.tag) => self.adopt(record, reference)?,
             Ok(Some(_)) if self.explained_map(reference.tag) => self.tally.explained += 1,
             Ok(Some(_)) if self.explained_gist(reference.tag) => {
                 self.tally.explained += 1;
@@ -338,9 +353,48 @@ impl Checker {
                 self.report(format_args!("{}: {}: {difference}", Shown(record), Referred(reference)));
                 self.adopt(record, reference)?;
             }
+            Err(_) if self.was_planted(reference.tag) => self.adopt(record, reference)?,
             Err(underivable) => {
                 self.report(format_args!("{}: {}: {underivable}", Shown(record), Referred(reference)));
             }
+        }
+        Ok(())
+    }
+
+    /// Notes that something is wrong with a block; says whether that was planted.
+    fn was_planted(&mut self, tag: BlockTag) -> bool {
+        self.plants.as_mut().is_some_and(|plants| plants.notice(tag))
+    }
+
+    /// Spoils what a record made of a block, if it is its turn.
+    fn plant(&mut self, record: &Record<'_>, reference: &BlockReference, entry: Entry) -> Result<()> {
+        let Some(plants) = &mut self.plants else { return Ok(()) };
+        let tag = reference.tag;
+        let Some(bug) = plants.next(entry, tag) else { return Ok(()) };
+        let block = self.store.block(tag)?;
+        let before = &self.scratch.before;
+        let masked = |page: &Block| {
+            let mut page = Box::new(*page);
+            // A page that cannot be masked stays as it is.
+            let _ = mask::mask(record.manager, tag.fork, tag.block, &mut Page::new(&mut page));
+            page
+        };
+        let visible = masked(block);
+        let changed = |at: &usize| block[*at] != before[*at];
+        let shows = |at: &usize| {
+            let mut spoiled = Box::new(*block);
+            spoiled[*at] ^= SPOILED_BITS;
+            masked(&spoiled) != visible
+        };
+        let mut changes = (PAGE_LSN_AND_CHECKSUM_LEN..BLOCK_LEN).filter(changed);
+        // Where masks hide all that the record changed, the comparison at rest must notice.
+        let Some(at) = changes.clone().find(shows).or_else(|| changes.next()) else {
+            plants.withdraw(tag);
+            return Ok(());
+        };
+        match bug {
+            Bug::LeftOut => block.copy_from_slice(&before[..]),
+            Bug::Corrupted => block[at] ^= SPOILED_BITS,
         }
         Ok(())
     }
@@ -477,7 +531,10 @@ impl Checker {
             let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
             let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
             let (rest, their_rest) = (at_rest(manager, tag.fork, ours), at_rest(manager, tag.fork, theirs));
-            if rest != their_rest {
+            let planted = rest != their_rest
+                && (self.was_planted(tag)
+                    || self.plants.as_ref().is_some_and(|plants| plants.was_spoiled(tag)));
+            if rest != their_rest && !planted {
                 let name = manager::name(manager);
                 self.report(format_args!(
                     "{tag} ({name}): at rest {rest:x?}, the server's file {their_rest:x?}"
@@ -489,6 +546,7 @@ impl Checker {
             let difference = mask::first_difference(&ours[..], &theirs[..]);
             match (masked, difference) {
                 (Ok(()), None) => {}
+                (Ok(()), Some(_)) | (Err(_), _) if planted || self.was_planted(tag) => {}
                 (Ok(()), Some(_)) if self.explained_file(tag, manager) => self.tally.explained += 1,
                 (_, at) => {
                     let at = at.unwrap_or(0);
@@ -545,18 +603,34 @@ impl Checker {
     }
 }
 
-/// What masks hide while the server runs, but must be equal once it has stopped: whether all tuples are visible to
-/// everyone, and a GiST page's place in the order of splits and whether its right sibling has a parent.
-fn at_rest(manager: u8, fork: u8, block: &Block) -> (bool, Option<([u8; 8], bool)>) {
+/// What masks hide while the server runs, but must be equal once it has stopped.
+#[derive(Debug, PartialEq, Eq)]
+struct AtRest {
+    /// Of a heap page: all tuples are visible to everyone.
+    all_visible: bool,
+    /// Of a GiST page: its place in the order of splits, and whether its right sibling has no parent.
+    gist: Option<([u8; 8], bool)>,
+    /// Of a freed page of a hash index: all of it, as a number.
+    freed: Option<u64>,
+}
+
+fn at_rest(manager: u8, fork: u8, block: &Block) -> AtRest {
     const PD_ALL_VISIBLE: u8 = 4;
     const GIST_FOLLOW_RIGHT: u8 = 1 << 3;
+    const HASH_PAGE_TYPE: u8 = 0x0f;
     let is_heap = matches!(manager, manager::HEAP | manager::HEAP2) && fork == FORK_MAIN;
     let gist = (manager == manager::GIST).then(|| {
         let mut position = [0; 8];
         position.copy_from_slice(&block[BLOCK_LEN - 16..BLOCK_LEN - 8]);
         (position, block[GIST_FLAGS_AT] & GIST_FOLLOW_RIGHT != 0)
     });
-    (is_heap && block[10] & PD_ALL_VISIBLE != 0, gist)
+    let is_freed = manager == manager::HASH && block[BLOCK_LEN - 4] & HASH_PAGE_TYPE == 0;
+    let freed = is_freed.then(|| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        block[PAGE_HEADER_LEN..].hash(&mut hasher);
+        hasher.finish()
+    });
+    AtRest { all_visible: is_heap && block[10] & PD_ALL_VISIBLE != 0, gist, freed }
 }
 
 /// Whose page it may be that only images changed: by its special space.

@@ -8,6 +8,7 @@
 mod check;
 mod coverage;
 mod metadata;
+mod plant;
 mod receive;
 mod sequence;
 mod server;
@@ -27,6 +28,7 @@ use zorya_redo::postgres::{Settings, manager};
 
 use check::{Checker, Tally};
 use metadata::Metadata;
+use plant::Plants;
 use receive::Receiver;
 use server::Server;
 use store::Store;
@@ -62,6 +64,9 @@ struct Arguments {
     /// Print how often each kind of record was seen.
     #[arg(long)]
     counts: bool,
+    /// Plant bugs into every handler and require that each is noticed. No server is started on what is derived.
+    #[arg(long)]
+    plant: bool,
     /// Leave the server's directory behind.
     #[arg(long)]
     keep: bool,
@@ -90,17 +95,21 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     let settings = Settings { hints_logged: !arguments.no_checksums };
     let base = server.base();
     let metadata = Metadata::over(&base, NEXT_OFFSET)?;
-    let checker = Checker::new(Store::over(&base), metadata, FORMAT, redo_position, settings);
+    let mut checker = Checker::new(Store::over(&base), metadata, FORMAT, redo_position, settings);
     let directory = server.dir().to_owned();
     let interval = if arguments.quick { QUICK_START_INTERVAL } else { START_INTERVAL };
+    checker.plants = arguments.plant.then(Plants::default);
+    let interval = if arguments.plant { u64::MAX } else { interval };
     let checking = thread::spawn(move || take_all(receiver, checker, &directory, interval));
 
     workload::run(&server, arguments.sources.as_deref(), arguments.quick, arguments.pgbench_seconds)?;
     server.stop()?;
     let mut checker = checking.join().map_err(|_| anyhow!("the checker panicked"))??;
     checker.compare_files(&server.data())?;
-    for finding in start::compare(&mut server, &mut checker, FORMAT)? {
-        checker.report(format_args!("{finding}"));
+    if !arguments.plant {
+        for finding in start::compare(&mut server, &mut checker, FORMAT)? {
+            checker.report(format_args!("{finding}"));
+        }
     }
 
     let tally = &checker.tally;
@@ -127,13 +136,21 @@ fn verify(arguments: &Arguments) -> Result<bool> {
     if arguments.keep {
         println!("left behind: {}", dir.keep().display());
     }
-    let clean = tally.findings == 0 && missing.is_empty() && silent.is_empty();
+    let missed = checker.plants.as_ref().map_or(0, |plants| plants.missed().count());
+    let clean =
+        tally.findings == 0 && missing.is_empty() && (silent.is_empty() || arguments.plant) && missed == 0;
     let verdict = if clean { "clean" } else { "NOT CLEAN" };
     let compared = &checker.metadata.compared;
     println!(
         "{} checkpoints' counters, {} pages of transaction files and {} other files compared",
         compared.checkpoints, compared.pages, compared.files
     );
+    if let Some(plants) = &checker.plants {
+        for (entry, bug) in plants.missed() {
+            println!("NOT NOTICED {entry} {bug}");
+        }
+        println!("{} planted bugs noticed, {missed} not", plants.noticed());
+    }
     println!("{} servers started on derived data directories on the way, and one at the end", tally.starts);
     println!("{verdict}: {tally}, {} not seen, {} s", missing.len(), started.elapsed().as_secs());
     Ok(clean)

@@ -20,6 +20,9 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("xids", include_str!("../sql/xids.sql")),
 ];
 
+/// What the server is stopped with.
+const LAST: &str = include_str!("../sql/last.sql");
+
 /// What takes its time: only in the long form.
 const MANY: &str = include_str!("../sql/many.sql");
 
@@ -41,7 +44,8 @@ pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds
     if let Some(sources) = sources {
         suites(server, sources)?;
     }
-    Ok(())
+    // What is prepared would keep slots from being made.
+    script_on(server, "last", LAST)
 }
 
 fn script_on(server: &Server, name: &str, script: &str) -> Result<()> {
