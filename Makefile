@@ -8,7 +8,7 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench chaos soak fuzz verify-redo fresh
+.PHONY: up down deps build test check fix bench chaos soak fuzz verify-redo verify-redo-mutants fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -50,6 +50,10 @@ fuzz: ## every decoder with random input: MINUTES=…
 verify-redo: deps ## our redo against PostgreSQL's own images of every changed block: QUICK=1 for the short form
 	cargo build --release -p zorya-verify-redo
 	scripts/verify-redo $(if $(QUICK),--quick)
+
+verify-redo-mutants: deps ## the same with bugs planted into every handler, each of which must be noticed
+	cargo build --release -p zorya-verify-redo
+	scripts/verify-redo --quick --plant
 
 fresh: ## both commands in a fresh Debian 12 root
 	scripts/fresh-debian

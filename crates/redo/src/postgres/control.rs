@@ -16,6 +16,7 @@ const AT_STATE: usize = 16;
 const AT_TIME: usize = 24;
 const AT_CHECKPOINT: usize = 32;
 const AT_CHECKPOINT_COPY: usize = 40;
+const AT_UNLOGGED: usize = 128;
 const AT_MIN_RECOVERY: usize = 136;
 /// From the end of a recovery that must be reached to whether a backup must end: nothing of that here.
 const RECOVERY_LEN: usize = 33;
@@ -24,6 +25,8 @@ const AT_COMMIT_TIMES: usize = 200;
 const AT_CHECKSUMS: usize = 252;
 const AT_CRC: usize = 288;
 
+/// `FirstNormalUnloggedLSN`: stand-ins for positions of unlogged relations begin anew after a crash.
+const FIRST_UNLOGGED: u64 = 1000;
 /// `DB_IN_PRODUCTION`.
 const IN_PRODUCTION: u32 = 6;
 
@@ -108,6 +111,7 @@ impl ControlFile {
         self.put(AT_TIME, &checkpoint.time_s.to_le_bytes());
         self.put(AT_CHECKPOINT, &position.0.to_le_bytes());
         self.put(AT_CHECKPOINT_COPY, &checkpoint.bytes());
+        self.put(AT_UNLOGGED, &FIRST_UNLOGGED.to_le_bytes());
         self.put(AT_MIN_RECOVERY, &[0; RECOVERY_LEN]);
         let crc = crc32c::crc32c(&self.0[..AT_CRC]);
         self.put(AT_CRC, &crc.to_le_bytes());

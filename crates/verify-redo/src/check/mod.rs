@@ -1,46 +1,38 @@
 //! Record by record: redo, and comparison with the images that the server put in.
 
+mod at_rest;
+mod explain;
+mod planting;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use zorya_redo::postgres::checkpoint::Checkpoint;
 use zorya_redo::postgres::decode::image;
-use zorya_redo::postgres::decode::record::{
-    BlockReference, BlockTag, FORK_FREE_SPACE, FORK_MAIN, FORK_VISIBILITY, Record, decode,
-};
+use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_VISIBILITY, Record, decode};
 use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
-use zorya_redo::postgres::page::{Block, PAGE_HEADER_LEN, Page};
-use zorya_redo::postgres::synthesis::{self, LogEnd};
+use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::{
     BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
 };
 
 use crate::coverage::{self, Entry};
 use crate::metadata::Metadata;
-use crate::plant::{Bug, Plants};
-use crate::sequence;
-use crate::store::{DerivedFork, RelationFiles, Store};
+use crate::plant::Plants;
+use crate::store::Store;
+use at_rest::{at_rest, likely_manager};
 
 /// Bytes of a segment of the log.
 const SEGMENT_LEN: u64 = 16 << 20;
 /// Findings that are printed one by one; the rest is counted.
 const PRINTED_FINDINGS: usize = 20;
 
-/// What a planted bug flips in a byte.
-const SPOILED_BITS: u8 = 0x55;
 /// The page header's fields that every mask hides.
 const PAGE_LSN_AND_CHECKSUM_LEN: usize = 10;
 
 /// The record of pruned GiST items, where a page's flags are, and the flag that it concerns.
 const GIST_DELETE: u8 = 0x10;
 const GIST_FLAGS_AT: usize = BLOCK_LEN - 4;
-const GIST_TUPLES_DELETED: u8 = 1 << 2;
-
-/// Where an SP-GiST metapage keeps the pages used last: behind its magic number.
-const SPGIST_CACHE: std::ops::Range<usize> = PAGE_HEADER_LEN + 4..PAGE_HEADER_LEN + 4 + 8 * 8;
 
 /// What was seen and found.
 #[derive(Debug, Default)]
@@ -195,48 +187,6 @@ impl Checker {
         self.segment.drain(..whole);
     }
 
-    /// Whether a server could start at the end of the last record: its segment is the one that is kept.
-    pub fn can_start(&self) -> bool {
-        let segment = |position: WalPosition| position.0 / SEGMENT_LEN;
-        self.last.is_some_and(|(_, end)| segment(end) == segment(self.position()))
-    }
-
-    /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the
-    /// position of the checkpoint that it starts at.
-    pub fn write_data_directory(
-        &mut self,
-        target: &Path,
-        format: LogFormat,
-        time_s: i64,
-    ) -> Result<WalPosition> {
-        let control = self.metadata.control().clone();
-        let checksums = control.has_checksums();
-        self.store.write_files(target, checksums)?;
-        self.metadata.write_files(target)?;
-        let (last, end) = self.last.context("no record was seen")?;
-        let log = LogEnd { format, system_identifier: control.system_identifier(), last, end };
-        let counters = self.metadata.counters();
-        let checkpoint =
-            Checkpoint { timeline: 1, previous_timeline: 1, counters, time_s, ..Checkpoint::default() };
-        let appended = synthesis::shutdown_checkpoint(&log, checkpoint);
-        let mut segment = self.segment.clone();
-        let at = (end.0 % SEGMENT_LEN) as usize;
-        segment.truncate(at);
-        segment.extend_from_slice(&appended.bytes);
-        segment.resize(segment.len().next_multiple_of(SEGMENT_LEN as usize), 0);
-        for (index, bytes) in (0..).zip(segment.chunks(SEGMENT_LEN as usize)) {
-            let number = end.0 / SEGMENT_LEN + index;
-            let per_file = 0x1_0000_0000 / SEGMENT_LEN;
-            let name = format!("{:08X}{:08X}{:08X}", 1, number / per_file, number % per_file);
-            std::fs::write(target.join("pg_wal").join(name), bytes)?;
-        }
-        std::fs::write(
-            target.join("global/pg_control"),
-            control.starting_at(appended.start, &appended.checkpoint),
-        )?;
-        Ok(appended.start)
-    }
-
     fn record(&mut self, raw: RawRecord<'_>) -> Result<()> {
         self.tally.records += 1;
         self.last = Some((raw.start, raw.end));
@@ -361,44 +311,6 @@ impl Checker {
         Ok(())
     }
 
-    /// Notes that something is wrong with a block; says whether that was planted.
-    fn was_planted(&mut self, tag: BlockTag) -> bool {
-        self.plants.as_mut().is_some_and(|plants| plants.notice(tag))
-    }
-
-    /// Spoils what a record made of a block, if it is its turn.
-    fn plant(&mut self, record: &Record<'_>, reference: &BlockReference, entry: Entry) -> Result<()> {
-        let Some(plants) = &mut self.plants else { return Ok(()) };
-        let tag = reference.tag;
-        let Some(bug) = plants.next(entry, tag) else { return Ok(()) };
-        let block = self.store.block(tag)?;
-        let before = &self.scratch.before;
-        let masked = |page: &Block| {
-            let mut page = Box::new(*page);
-            // A page that cannot be masked stays as it is.
-            let _ = mask::mask(record.manager, tag.fork, tag.block, &mut Page::new(&mut page));
-            page
-        };
-        let visible = masked(block);
-        let changed = |at: &usize| block[*at] != before[*at];
-        let shows = |at: &usize| {
-            let mut spoiled = Box::new(*block);
-            spoiled[*at] ^= SPOILED_BITS;
-            masked(&spoiled) != visible
-        };
-        let mut changes = (PAGE_LSN_AND_CHECKSUM_LEN..BLOCK_LEN).filter(changed);
-        // Where masks hide all that the record changed, the comparison at rest must notice.
-        let Some(at) = changes.clone().find(shows).or_else(|| changes.next()) else {
-            plants.withdraw(tag);
-            return Ok(());
-        };
-        match bug {
-            Bug::LeftOut => block.copy_from_slice(&before[..]),
-            Bug::Corrupted => block[at] ^= SPOILED_BITS,
-        }
-        Ok(())
-    }
-
     /// Whether the page before the record, masked, differs from the image that was compared last.
     fn would_differ(&mut self, record: &Record<'_>, reference: &BlockReference) -> bool {
         let Scratch { image, before, .. } = &mut self.scratch;
@@ -439,150 +351,6 @@ impl Checker {
         Ok(mask::first_difference(&derived[..], &image[..]))
     }
 
-    /// Remembers maps whose image is all hole: CREATE DATABASE logs them as if they were pages of items. A later image
-    /// is whole again.
-    fn note_hollow(&mut self, reference: &BlockReference) {
-        let Some(image) = reference.image.as_ref().filter(|image| image.apply) else { return };
-        if usize::from(image.hole_len) + PAGE_HEADER_LEN == BLOCK_LEN {
-            self.hollow_maps.insert(reference.tag);
-        } else {
-            self.hollow_maps.remove(&reference.tag);
-        }
-    }
-
-    /// Whether the maps compared last may differ as they do.
-    ///
-    /// * A map that was copied hollow lacks bits. It takes the server's over and is whole from then on.
-    /// * The server clears bits before it writes the record that says so, without holding the map's page until then;
-    ///   an image taken in between lacks them already. The record must follow.
-    fn explained_map(&mut self, tag: BlockTag) -> bool {
-        let Scratch { derived, image, .. } = &self.scratch;
-        let pairs = || derived.iter().zip(image.iter()).enumerate().skip(PAGE_HEADER_LEN);
-        let lacking = pairs().any(|(_, (derived, image))| image & !derived != 0);
-        if tag.fork != FORK_VISIBILITY || (lacking && !self.hollow_maps.contains(&tag)) {
-            return false;
-        }
-        for (at, (derived, image)) in pairs() {
-            for slot in (0..4).filter(|slot| derived & !image & visibility::BOTH << (slot * 2) != 0) {
-                let block = visibility::first_heap_block(tag.block, at) + slot;
-                self.early_clears.insert(BlockTag { fork: FORK_MAIN, block, ..tag }, self.tally.records);
-            }
-        }
-        if lacking {
-            if let Ok(block) = self.store.block(tag) {
-                block
-                    .iter_mut()
-                    .zip(image.iter())
-                    .skip(PAGE_HEADER_LEN)
-                    .for_each(|(ours, theirs)| *ours |= theirs);
-            }
-            self.hollow_maps.remove(&tag);
-        }
-        true
-    }
-
-    /// Whether the GiST pages compared last differ only in the flag that tuples were deleted: redo of a DELETE sets it
-    /// (`gistRedoDeleteRecord`), but the server that wrote the record did not (`gistprunepage`). A stock standby has it
-    /// too; nothing reads it.
-    fn explained_gist(&self, tag: BlockTag) -> bool {
-        let Scratch { derived, image, .. } = &self.scratch;
-        let differing =
-            derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
-        self.pruned_gist.contains(&tag)
-            && differing
-                .into_iter()
-                .all(|(at, (derived, image))| at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image)
-    }
-
-    /// Reports bits that the server had cleared in an image and whose record never came.
-    fn check_early_clears(&mut self) {
-        let overdue: Vec<_> = self.early_clears.drain().collect();
-        for (heap, record) in overdue {
-            self.report(format_args!("{heap}: cleared in the map at record {record}, but no record says so"));
-        }
-    }
-
-    /// Compares every derived block with the files of the stopped server.
-    pub fn compare_files(&mut self, data: &Path) -> Result<()> {
-        self.check_early_clears();
-        let mut forks: Vec<_> = self.store.forks().collect();
-        forks.retain(|fork| fork.fork != FORK_FREE_SPACE && fork.blocks > 0);
-        forks.sort_by_key(|fork| (fork.relation, fork.fork));
-        for fork in forks {
-            self.compare_fork(data, &fork).with_context(|| format!("comparing {}", fork.relation))?;
-        }
-        for finding in self.metadata.compare_files(data)? {
-            self.report(format_args!("{finding}"));
-        }
-        Ok(())
-    }
-
-    fn compare_fork(&mut self, data: &Path, derived: &DerivedFork) -> Result<()> {
-        let mut files = RelationFiles::open(data, derived.relation, derived.fork)?;
-        for block in 0..derived.blocks {
-            let tag = BlockTag { relation: derived.relation, fork: derived.fork, block };
-            let Some(ours) = self.store.existing(tag)? else { continue };
-            self.scratch.derived.copy_from_slice(ours);
-            self.tally.compared_with_files += 1;
-            if !files.read(block, &mut self.scratch.image)? {
-                self.report(format_args!("{tag}: derived, but not in the server's files"));
-                continue;
-            }
-            let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
-            let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
-            let (rest, their_rest) = (at_rest(manager, tag.fork, ours), at_rest(manager, tag.fork, theirs));
-            let planted = rest != their_rest
-                && (self.was_planted(tag)
-                    || self.plants.as_ref().is_some_and(|plants| plants.was_spoiled(tag)));
-            if rest != their_rest && !planted {
-                let name = manager::name(manager);
-                self.report(format_args!(
-                    "{tag} ({name}): at rest {rest:x?}, the server's file {their_rest:x?}"
-                ));
-            }
-            let Scratch { derived: ours, image: theirs, .. } = &mut self.scratch;
-            let masked = mask::mask(manager, tag.fork, block, &mut Page::new(ours))
-                .and_then(|()| mask::mask(manager, tag.fork, block, &mut Page::new(theirs)));
-            let difference = mask::first_difference(&ours[..], &theirs[..]);
-            match (masked, difference) {
-                (Ok(()), None) => {}
-                (Ok(()), Some(_)) | (Err(_), _) if planted || self.was_planted(tag) => {}
-                (Ok(()), Some(_)) if self.explained_file(tag, manager) => self.tally.explained += 1,
-                (_, at) => {
-                    let at = at.unwrap_or(0);
-                    let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
-                    let difference = format!("derived {ours:02x?}, the server's {theirs:02x?}");
-                    let name = manager::name(manager);
-                    self.report(format_args!("{tag} ({name}): byte {at} of the file differs: {difference}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the pages compared last, ours and one of the stopped server's files, may differ as they do.
-    fn explained_file(&self, tag: BlockTag, manager: u8) -> bool {
-        let Scratch { derived, image, .. } = &self.scratch;
-        match manager {
-            // Bits that the copy of a hollow map lacks.
-            _ if tag.fork == FORK_VISIBILITY => {
-                let subset = derived.iter().zip(image.iter()).all(|(derived, image)| derived & !image == 0);
-                subset && self.hollow_maps.contains(&tag)
-            }
-            // `nextval` logs a value ahead and counts down to it without records (`nextval_internal`).
-            manager::SEQ => sequence::is_ahead(derived, image),
-            manager::GIST => self.explained_gist(tag),
-            // The pages used last, in the metapage: `SpGistUpdateMetaPage` does not log them.
-            manager::SPGIST => {
-                let cache = SPGIST_CACHE;
-                tag.block == 0
-                    && derived[..cache.start] == image[..cache.start]
-                    && derived[cache.end..] == image[cache.end..]
-            }
-            _ => false,
-        }
-    }
-
     /// Takes the server's page over after a difference, so that one error is reported once.
     fn adopt(&mut self, record: &Record<'_>, reference: &BlockReference) -> Result<()> {
         if reference.image.is_some() {
@@ -600,52 +368,6 @@ impl Checker {
         if self.tally.findings as usize <= PRINTED_FINDINGS {
             eprintln!("FINDING {finding}");
         }
-    }
-}
-
-/// What masks hide while the server runs, but must be equal once it has stopped.
-#[derive(Debug, PartialEq, Eq)]
-struct AtRest {
-    /// Of a heap page: all tuples are visible to everyone.
-    all_visible: bool,
-    /// Of a GiST page: its place in the order of splits, and whether its right sibling has no parent.
-    gist: Option<([u8; 8], bool)>,
-    /// Of a freed page of a hash index: all of it, as a number.
-    freed: Option<u64>,
-}
-
-fn at_rest(manager: u8, fork: u8, block: &Block) -> AtRest {
-    const PD_ALL_VISIBLE: u8 = 4;
-    const GIST_FOLLOW_RIGHT: u8 = 1 << 3;
-    const HASH_PAGE_TYPE: u8 = 0x0f;
-    let is_heap = matches!(manager, manager::HEAP | manager::HEAP2) && fork == FORK_MAIN;
-    let gist = (manager == manager::GIST).then(|| {
-        let mut position = [0; 8];
-        position.copy_from_slice(&block[BLOCK_LEN - 16..BLOCK_LEN - 8]);
-        (position, block[GIST_FLAGS_AT] & GIST_FOLLOW_RIGHT != 0)
-    });
-    let is_freed = manager == manager::HASH && block[BLOCK_LEN - 4] & HASH_PAGE_TYPE == 0;
-    let freed = is_freed.then(|| {
-        let mut hasher = std::hash::DefaultHasher::new();
-        block[PAGE_HEADER_LEN..].hash(&mut hasher);
-        hasher.finish()
-    });
-    AtRest { all_visible: is_heap && block[10] & PD_ALL_VISIBLE != 0, gist, freed }
-}
-
-/// Whose page it may be that only images changed: by its special space.
-fn likely_manager(block: &Block) -> u8 {
-    let special = usize::from(u16::from_le_bytes([block[16], block[17]]));
-    let last = u16::from_le_bytes([block[BLOCK_LEN - 2], block[BLOCK_LEN - 1]]);
-    match (BLOCK_LEN.saturating_sub(special), last) {
-        (0, _) => manager::HEAP,
-        (16, 0xff80) => manager::HASH,
-        (16, 0xff81) => manager::GIST,
-        (16, _) => manager::BTREE,
-        (8, 0xff82) => manager::SPGIST,
-        (8, 0xf091..=0xf093) => manager::BRIN,
-        (8, 0x1717) => manager::SEQ,
-        _ => manager::GIN,
     }
 }
 
