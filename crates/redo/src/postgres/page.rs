@@ -18,8 +18,8 @@ pub const PAGE_HEADER_LEN: usize = 24;
 pub const LINE_POINTER_LEN: usize = 4;
 /// The most items of a heap page (`MaxHeapTuplesPerPage`).
 pub const MAX_HEAP_ITEMS: u16 = 291;
-/// The most items that an index page can have (`MaxIndexTuplesPerPage`), rounded up to what a page can point to.
-const MAX_ITEMS: usize = (BLOCK_LEN - PAGE_HEADER_LEN) / LINE_POINTER_LEN;
+/// The most items with storage of any page: those of an index (`MaxIndexTuplesPerPage`).
+const MAX_ITEMS: usize = 408;
 
 const AT_LSN: usize = 0;
 const AT_FLAGS: usize = 10;
@@ -217,7 +217,11 @@ impl<'a> Page<'a> {
 
     fn check_aligned_pointers(&self) -> Result<(), Underivable> {
         self.check_pointers()?;
-        if self.special().is_multiple_of(8) { Ok(()) } else { Err(Underivable::BadPage("its special space is askew")) }
+        if self.special().is_multiple_of(8) {
+            Ok(())
+        } else {
+            Err(Underivable::BadPage("its special space is askew"))
+        }
     }
 
     /// The line pointer of item `number`, from 1.
@@ -397,7 +401,7 @@ impl<'a> Page<'a> {
         for number in 1..=self.item_count() {
             self.checked_item(number)?;
             if numbers.next_if_eq(&number).is_none() {
-                kept.push(kept.count as u16 + 1, self.line_pointer(number)?);
+                kept.push(kept.count as u16 + 1, self.line_pointer(number)?)?;
             }
         }
         if numbers.next().is_some() {
@@ -430,7 +434,7 @@ impl<'a> Page<'a> {
                 if pointer.offset < self.upper() || pointer.offset + align8(pointer.len) > self.special() {
                     return Err(Underivable::BadPage("a line pointer points outside the items"));
                 }
-                kept.push(number, pointer);
+                kept.push(number, pointer)?;
             }
         }
         self.compactify(&kept)?;
@@ -501,8 +505,10 @@ impl Items {
         Self { entries: [(0, 0); MAX_ITEMS], count: 0 }
     }
 
-    fn push(&mut self, number: u16, pointer: LinePointer) {
-        self.entries[self.count] = (number, pointer.bits());
+    fn push(&mut self, number: u16, pointer: LinePointer) -> Result<(), Underivable> {
+        let entry = self.entries.get_mut(self.count);
+        *entry.ok_or(Underivable::BadPage("it has more items than fit a page"))? = (number, pointer.bits());
         self.count += 1;
+        Ok(())
     }
 }

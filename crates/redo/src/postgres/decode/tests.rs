@@ -26,11 +26,7 @@ fn block(id: u8, data: Vec<u8>, image: Option<(Vec<u8>, Vec<u8>)>) -> Block {
 type Found = (WalPosition, Vec<u8>);
 
 /// What a stream finds in chunks of the given length: records, and how it ends.
-fn read(
-    log: &Log,
-    bytes: &[u8],
-    chunk_len: usize,
-) -> (Vec<Found>, Result<&'static str, Damage>) {
+fn read(log: &Log, bytes: &[u8], chunk_len: usize) -> (Vec<Found>, Result<&'static str, Damage>) {
     let mut stream = WalStream::new(FORMAT, log.start);
     let mut found = Vec::new();
     for mut chunk in bytes.chunks(chunk_len) {
