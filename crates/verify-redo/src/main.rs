@@ -37,7 +37,7 @@ use store::Store;
 const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
 
 /// Bytes of the log after which a server is started on what was derived.
-const START_INTERVAL: u64 = 1 << 30;
+const START_INTERVAL: u64 = 4 << 30;
 const QUICK_START_INTERVAL: u64 = 5 << 30;
 
 /// Whether the record of a multixact writes the next one's offset too: from 15.16 on.

@@ -13,8 +13,8 @@ use zorya_redo::postgres::WalPosition;
 
 /// Where the distribution's PostgreSQL 15 has its programs.
 pub const BIN: &str = "/usr/lib/postgresql/15/bin";
-/// How long a server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a server may take to start or stop: it stops once all of its log was taken.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What every run sets: images for comparing and no others, and what makes records of every kind possible.
 const SETTINGS: &str = "

@@ -38,6 +38,11 @@ fn check(derived: &Server) -> Result<Vec<String>> {
     if !log.contains("redo is not required") {
         findings.push(format!("the derived server did not start without redo: {log}"));
     }
+    // What is prepared may lock what is checked.
+    let prepared = derived.psql("postgres", "select database || '|' || gid from pg_prepared_xacts")?;
+    for (database, gid) in prepared.lines().filter_map(|line| line.split_once('|')) {
+        derived.psql(database, &format!("rollback prepared '{}'", gid.replace('\'', "''")))?;
+    }
     let mut amcheck = derived.program("pg_amcheck");
     let output = amcheck.args(["--all", "--heapallindexed", "--install-missing"]).output()?;
     if !output.status.success() {
