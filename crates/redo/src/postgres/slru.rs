@@ -318,8 +318,10 @@ pub(crate) fn newer(one: u32, other: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Slru, SlruChange, Status, is_truncated};
-    use crate::postgres::position::BLOCK_LEN;
+    use super::*;
+    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::record::decode;
+    use crate::postgres::position::WalPosition;
 
     #[test]
     fn a_status_lands_in_its_two_bits() {
@@ -337,6 +339,38 @@ mod tests {
         assert_eq!(change.page(), Some((Slru::Members, 1)));
         change.apply(&mut block);
         assert_eq!((block[20 + 2], &block[20 + 4 + 8..20 + 4 + 12]), (5, &[4, 3, 2, 1][..]));
+    }
+
+    /// What the record of multixact 2047, the last of its page, with two members at offset 10 changes, and then the
+    /// record that begins the next page.
+    fn created(next_offset: bool) -> Vec<SlruChange> {
+        let mut redo = SlruRedo::new(SlruRules { next_offset, commit_times: false });
+        let mut main = Vec::new();
+        for word in [2047_u32, 10, 2, 700, 1, 701, 4] {
+            main.extend_from_slice(&word.to_le_bytes());
+        }
+        let mut changes = Vec::new();
+        for (info, main) in [(MULTIXACT_CREATE_ID, main), (MULTIXACT_ZERO_OFF_PAGE, vec![1, 0, 0, 0])] {
+            let content = Content { xid: 700, manager: manager::MULTIXACT, info, blocks: vec![], main };
+            let bytes = content.record(WalPosition(64));
+            let mut references = Vec::new();
+            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            redo.changes(&record, |change| changes.push(change)).unwrap();
+        }
+        changes
+    }
+
+    #[test]
+    fn a_multixact_writes_the_next_ones_offset_from_15_16_on() {
+        let members = [
+            SlruChange::Member { offset: 10, xid: 700, status: 1 },
+            SlruChange::Member { offset: 11, xid: 701, status: 4 },
+        ];
+        let begins = SlruChange::Begins(2047, 10);
+        let page = SlruChange::Zero(Slru::Offsets, 1);
+        assert_eq!(created(false), [begins, members[0], members[1], page]);
+        // The page begins with the offset, and its own record must not empty it again.
+        assert_eq!(created(true), [begins, page, SlruChange::Begins(2048, 12), members[0], members[1]]);
     }
 
     #[test]
