@@ -7,7 +7,8 @@ ROUNDS ?= 3
 MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: up down deps build test check fix bench chaos soak fuzz fresh
+QUICK ?=
+.PHONY: up down deps build test check fix bench chaos soak fuzz verify-redo verify-redo-mutants fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -45,6 +46,14 @@ soak: ## the simulation, for hours: MINUTES=…
 fuzz: ## every decoder with random input: MINUTES=…
 	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release -p zorya-wire --test decoders fuzz_ -- --ignored --nocapture
 	PROPTEST_CASES=$$(($(MINUTES) * 100000)) cargo test --release -p zorya-redo -p zorya-pages --lib panic
+
+verify-redo: deps ## our redo against PostgreSQL's own images of every changed block: QUICK=1 for the short form
+	cargo build --release -p zorya-verify-redo
+	scripts/verify-redo $(if $(QUICK),--quick)
+
+verify-redo-mutants: deps ## the same with bugs planted into every handler, each of which must be noticed
+	cargo build --release -p zorya-verify-redo
+	scripts/verify-redo --quick --plant
 
 fresh: ## both commands in a fresh Debian 12 root
 	scripts/fresh-debian

@@ -9,6 +9,7 @@
 //! out, [`apply_extract`] applies it.
 
 pub mod byte_range;
+pub mod postgres;
 pub mod varint;
 
 use bytes::{Bytes, BytesMut};

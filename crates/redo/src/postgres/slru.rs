@@ -1,0 +1,384 @@
+//! The files of transactions: commit status, commit times, multixacts. Records say what changes in them; their pages
+//! are derived, never shipped. Ported from `src/backend/access/transam/{clog,commit_ts,multixact,slru}.c`.
+
+use super::decode::record::Record;
+use super::error::Underivable;
+use super::fields::{Fields, u32_at};
+use super::manager;
+use super::page::Block;
+use super::position::BLOCK_LEN;
+use super::tuple::xid_precedes;
+use super::xact::{self, Xact};
+
+const CLOG_ZEROPAGE: u8 = 0x00;
+const CLOG_TRUNCATE: u8 = 0x10;
+const COMMIT_TS_ZEROPAGE: u8 = 0x00;
+const COMMIT_TS_TRUNCATE: u8 = 0x10;
+const MULTIXACT_ZERO_OFF_PAGE: u8 = 0x00;
+const MULTIXACT_ZERO_MEM_PAGE: u8 = 0x10;
+const MULTIXACT_CREATE_ID: u8 = 0x20;
+const MULTIXACT_TRUNCATE_ID: u8 = 0x30;
+
+/// Pages of a segment file.
+pub const PAGES_PER_SEGMENT: u32 = 32;
+const FIRST_NORMAL_XID: u32 = 3;
+const FIRST_MULTIXACT: u32 = 1;
+
+const XIDS_PER_STATUS_PAGE: u32 = BLOCK_LEN as u32 * 4;
+const TIME_LEN: u32 = 10;
+const XIDS_PER_TIME_PAGE: u32 = BLOCK_LEN as u32 / TIME_LEN;
+const OFFSETS_PER_PAGE: u32 = BLOCK_LEN as u32 / 4;
+const MEMBERS_PER_GROUP: u32 = 4;
+const GROUP_LEN: u32 = MEMBERS_PER_GROUP + MEMBERS_PER_GROUP * 4;
+const GROUPS_PER_PAGE: u32 = BLOCK_LEN as u32 / GROUP_LEN;
+const MEMBERS_PER_PAGE: u32 = GROUPS_PER_PAGE * MEMBERS_PER_GROUP;
+
+/// Which of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slru {
+    /// `pg_xact`: two bits a transaction.
+    Status,
+    /// `pg_commit_ts`: time and origin of a commit.
+    Time,
+    /// `pg_multixact/offsets`: where a multixact's members begin.
+    Offsets,
+    /// `pg_multixact/members`: transactions and how they lock.
+    Members,
+}
+
+impl Slru {
+    /// The directory in the data directory.
+    #[must_use]
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Status => "pg_xact",
+            Self::Time => "pg_commit_ts",
+            Self::Offsets => "pg_multixact/offsets",
+            Self::Members => "pg_multixact/members",
+        }
+    }
+
+    /// Whether page `one` is older than `other`, around the wrap. Follows `CLOGPagePrecedes` and the like.
+    fn precedes(self, one: u32, other: u32) -> bool {
+        let per_page = match self {
+            Self::Status => XIDS_PER_STATUS_PAGE,
+            Self::Time => XIDS_PER_TIME_PAGE,
+            Self::Offsets => OFFSETS_PER_PAGE,
+            Self::Members => MEMBERS_PER_PAGE,
+        };
+        let first = |page: u32| page.wrapping_mul(per_page).wrapping_add(FIRST_NORMAL_XID + 1);
+        let before = |one: u32, other: u32| (one.wrapping_sub(other) as i32) < 0;
+        before(first(one), first(other)) && before(first(one), first(other).wrapping_add(per_page - 1))
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// It committed.
+    Committed = 1,
+    /// It was rolled back.
+    Aborted = 2,
+}
+
+/// One change of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlruChange {
+    /// A page begins, all zeroes.
+    Zero(Slru, u32),
+    /// Segments before the one with that page are gone ([`is_truncated`]).
+    Truncate(Slru, u32),
+    /// Segments of members are gone: from that of the first page up to that of the second, exclusive, around the wrap.
+    TruncateMembers(u32, u32),
+    /// A transaction ended.
+    Ended(u32, Status),
+    /// A transaction committed at a time, in microseconds since 2000-01-01, and came from an origin (0: from here).
+    Timed {
+        /// The transaction.
+        xid: u32,
+        /// When.
+        time_us: i64,
+        /// From where.
+        origin: u16,
+    },
+    /// A multixact's members begin at that offset.
+    Begins(u32, u32),
+    /// The member at an offset: a transaction and how it locks.
+    Member {
+        /// The offset.
+        offset: u32,
+        /// The transaction.
+        xid: u32,
+        /// `MultiXactStatus`.
+        status: u8,
+    },
+}
+
+impl SlruChange {
+    /// The page that changes; `None` for a truncation.
+    #[must_use]
+    pub fn page(&self) -> Option<(Slru, u32)> {
+        Some(match *self {
+            Self::Zero(slru, page) => (slru, page),
+            Self::Truncate(..) | Self::TruncateMembers(..) => return None,
+            Self::Ended(xid, _) => (Slru::Status, xid / XIDS_PER_STATUS_PAGE),
+            Self::Timed { xid, .. } => (Slru::Time, xid / XIDS_PER_TIME_PAGE),
+            Self::Begins(multi, _) => (Slru::Offsets, multi / OFFSETS_PER_PAGE),
+            Self::Member { offset, .. } => (Slru::Members, offset / MEMBERS_PER_PAGE),
+        })
+    }
+
+    /// Changes the page.
+    pub fn apply(&self, block: &mut Block) {
+        match *self {
+            Self::Zero(..) => block.fill(0),
+            Self::Truncate(..) | Self::TruncateMembers(..) => {}
+            // Follows `TransactionIdSetStatusBit`.
+            Self::Ended(xid, status) => {
+                let byte = &mut block[(xid % XIDS_PER_STATUS_PAGE / 4) as usize];
+                let shift = xid % 4 * 2;
+                *byte = *byte & !(3 << shift) | (status as u8) << shift;
+            }
+            // Follows `TransactionIdSetCommitTs`.
+            Self::Timed { xid, time_us, origin } => {
+                let at = (xid % XIDS_PER_TIME_PAGE * TIME_LEN) as usize;
+                block[at..at + 8].copy_from_slice(&time_us.to_le_bytes());
+                block[at + 8..at + 10].copy_from_slice(&origin.to_le_bytes());
+            }
+            Self::Begins(multi, offset) => {
+                let at = (multi % OFFSETS_PER_PAGE * 4) as usize;
+                block[at..at + 4].copy_from_slice(&offset.to_le_bytes());
+            }
+            // Follows the members' half of `RecordNewMultiXact`.
+            Self::Member { offset, xid, status } => {
+                let group = offset / MEMBERS_PER_GROUP % GROUPS_PER_PAGE * GROUP_LEN;
+                let member = offset % MEMBERS_PER_GROUP;
+                block[(group + member) as usize] = status;
+                let at = (group + MEMBERS_PER_GROUP + member * 4) as usize;
+                block[at..at + 4].copy_from_slice(&xid.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Whether a truncation of `slru` at page `cutoff` removes the segment. Follows `SimpleLruTruncate`.
+#[must_use]
+pub fn is_truncated(slru: Slru, cutoff: u32, segment: u32) -> bool {
+    let cutoff = cutoff - cutoff % PAGES_PER_SEGMENT;
+    let first = segment * PAGES_PER_SEGMENT;
+    slru.precedes(first, cutoff) && slru.precedes(first + PAGES_PER_SEGMENT - 1, cutoff)
+}
+
+/// What a minor release and a setting change about these records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlruRules {
+    /// Whether the record of a multixact also writes where the next one's members begin: from 15.16, 16.12, 17.8 and
+    /// 18.2 on.
+    pub next_offset: bool,
+    /// `track_commit_timestamp`, which records of parameters change.
+    pub commit_times: bool,
+}
+
+/// The state of redo between records.
+#[derive(Clone, Debug)]
+pub struct SlruRedo {
+    rules: SlruRules,
+    /// A page of offsets that the record of a multixact began; the record that begins it must not empty it again.
+    begun: Option<u32>,
+}
+
+impl SlruRedo {
+    /// The state at the beginning of a log.
+    #[must_use]
+    pub fn new(rules: SlruRules) -> Self {
+        Self { rules, begun: None }
+    }
+
+    /// Whether commit times are kept.
+    #[must_use]
+    pub fn keeps_commit_times(&self) -> bool {
+        self.rules.commit_times
+    }
+
+    /// Calls `each` with what the record changes, in order.
+    pub fn changes(
+        &mut self,
+        record: &Record<'_>,
+        mut each: impl FnMut(SlruChange),
+    ) -> Result<(), Underivable> {
+        match record.manager {
+            manager::XLOG => self.parameters(record),
+            manager::XACT => self.xact(record, each),
+            manager::CLOG => page_record(record, Slru::Status, CLOG_ZEROPAGE, CLOG_TRUNCATE).map(each),
+            manager::COMMIT_TS => {
+                page_record(record, Slru::Time, COMMIT_TS_ZEROPAGE, COMMIT_TS_TRUNCATE).map(&mut each)
+            }
+            manager::MULTIXACT => self.multixact(record, each),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows the parameters' part of `xlog_redo` in `access/transam/xlog.c`.
+    fn parameters(&mut self, record: &Record<'_>) -> Result<(), Underivable> {
+        const PARAMETER_CHANGE: u8 = 0x60;
+        const TRACK_COMMIT_TIMESTAMP_AT: usize = 25;
+        if record.operation() == PARAMETER_CHANGE {
+            let flag = record.main().get(TRACK_COMMIT_TIMESTAMP_AT).ok_or(Underivable::ShortRecord)?;
+            self.rules.commit_times = *flag != 0;
+        }
+        Ok(())
+    }
+
+    /// Follows `xact_redo_commit` and `xact_redo_abort` in `access/transam/xact.c`.
+    fn xact(&self, record: &Record<'_>, mut each: impl FnMut(SlruChange)) -> Result<(), Underivable> {
+        let Xact::End(end) = xact::read(record)? else { return Ok(()) };
+        let status = if end.committed { Status::Committed } else { Status::Aborted };
+        for xid in std::iter::once(end.xid).chain(end.subxids()) {
+            each(SlruChange::Ended(xid, status));
+            if end.committed && self.rules.commit_times {
+                let time_us = end.origin.map_or(end.time_us, |(_, time_us)| time_us);
+                each(SlruChange::Timed { xid, time_us, origin: record.origin.unwrap_or(0) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows `multixact_redo`.
+    fn multixact(
+        &mut self,
+        record: &Record<'_>,
+        mut each: impl FnMut(SlruChange),
+    ) -> Result<(), Underivable> {
+        let mut main = record.fields();
+        match record.operation() {
+            MULTIXACT_ZERO_OFF_PAGE => {
+                let page = main.u32()?;
+                if self.begun.take() != Some(page) {
+                    each(SlruChange::Zero(Slru::Offsets, page));
+                }
+            }
+            MULTIXACT_ZERO_MEM_PAGE => each(SlruChange::Zero(Slru::Members, main.u32()?)),
+            MULTIXACT_CREATE_ID => self.create(main, each)?,
+            MULTIXACT_TRUNCATE_ID => {
+                main.skip(8)?;
+                let (oldest, first, end) = (main.u32()?, main.u32()?, main.u32()?);
+                each(SlruChange::TruncateMembers(first / MEMBERS_PER_PAGE, end / MEMBERS_PER_PAGE));
+                // The page of the one before, which must stay readable (`PreviousMultiXactId`).
+                let previous = if oldest == FIRST_MULTIXACT { u32::MAX } else { oldest.wrapping_sub(1) };
+                each(SlruChange::Truncate(Slru::Offsets, previous / OFFSETS_PER_PAGE));
+            }
+            operation => return Err(Underivable::UnknownRecord { manager: manager::MULTIXACT, operation }),
+        }
+        Ok(())
+    }
+
+    /// Follows `RecordNewMultiXact`.
+    fn create(&mut self, mut main: Fields<'_>, mut each: impl FnMut(SlruChange)) -> Result<(), Underivable> {
+        let (multi, offset, count) = (main.u32()?, main.u32()?, main.u32()?);
+        let members = main.bytes((count as usize).checked_mul(8).ok_or(Underivable::ShortRecord)?)?;
+        each(SlruChange::Begins(multi, offset));
+        self.begun = None;
+        if self.rules.next_offset {
+            let next = multi.wrapping_add(1).max(FIRST_MULTIXACT);
+            let page = next / OFFSETS_PER_PAGE;
+            if page != multi / OFFSETS_PER_PAGE {
+                each(SlruChange::Zero(Slru::Offsets, page));
+                self.begun = Some(page);
+            }
+            // 0 stands for "not yet written".
+            each(SlruChange::Begins(next, offset.wrapping_add(count).max(1)));
+        }
+        for (index, member) in (0..).zip(members.chunks_exact(8)) {
+            let word = |at| u32_at(member, at).unwrap_or_default();
+            each(SlruChange::Member {
+                offset: offset.wrapping_add(index),
+                xid: word(0),
+                status: word(4) as u8,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Follows `clog_redo` and `commit_ts_redo`. Page numbers have 32 bits up to 16 and 64 from 17 on.
+fn page_record(record: &Record<'_>, slru: Slru, zero: u8, truncate: u8) -> Result<SlruChange, Underivable> {
+    let page = record.fields().u32()?;
+    match record.operation() {
+        operation if operation == zero => Ok(SlruChange::Zero(slru, page)),
+        operation if operation == truncate => Ok(SlruChange::Truncate(slru, page)),
+        operation => Err(Underivable::UnknownRecord { manager: record.manager, operation }),
+    }
+}
+
+/// The newer of two transactions, around the wrap.
+pub(crate) fn newer(one: u32, other: u32) -> u32 {
+    if xid_precedes(one, other) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::record::decode;
+    use crate::postgres::position::WalPosition;
+
+    #[test]
+    fn a_status_lands_in_its_two_bits() {
+        let mut block = [0xff; BLOCK_LEN];
+        let change = SlruChange::Ended(32768 * 3 + 6, Status::Aborted);
+        assert_eq!(change.page(), Some((Slru::Status, 3)));
+        change.apply(&mut block);
+        assert_eq!(block[..3], [0xff, 0b1110_1111, 0xff]);
+    }
+
+    #[test]
+    fn a_member_lands_in_its_group() {
+        let mut block = [0; BLOCK_LEN];
+        let change = SlruChange::Member { offset: 1636 + 6, xid: 0x0102_0304, status: 5 };
+        assert_eq!(change.page(), Some((Slru::Members, 1)));
+        change.apply(&mut block);
+        assert_eq!((block[20 + 2], &block[20 + 4 + 8..20 + 4 + 12]), (5, &[4, 3, 2, 1][..]));
+    }
+
+    /// What the record of multixact 2047, the last of its page, with two members at offset 10 changes, and then the
+    /// record that begins the next page.
+    fn created(next_offset: bool) -> Vec<SlruChange> {
+        let mut redo = SlruRedo::new(SlruRules { next_offset, commit_times: false });
+        let mut main = Vec::new();
+        for word in [2047_u32, 10, 2, 700, 1, 701, 4] {
+            main.extend_from_slice(&word.to_le_bytes());
+        }
+        let mut changes = Vec::new();
+        for (info, main) in [(MULTIXACT_CREATE_ID, main), (MULTIXACT_ZERO_OFF_PAGE, vec![1, 0, 0, 0])] {
+            let content = Content { xid: 700, manager: manager::MULTIXACT, info, blocks: vec![], main };
+            let bytes = content.record(WalPosition(64));
+            let mut references = Vec::new();
+            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            redo.changes(&record, |change| changes.push(change)).unwrap();
+        }
+        changes
+    }
+
+    #[test]
+    fn a_multixact_writes_the_next_ones_offset_from_15_16_on() {
+        let members = [
+            SlruChange::Member { offset: 10, xid: 700, status: 1 },
+            SlruChange::Member { offset: 11, xid: 701, status: 4 },
+        ];
+        let begins = SlruChange::Begins(2047, 10);
+        let page = SlruChange::Zero(Slru::Offsets, 1);
+        assert_eq!(created(false), [begins, members[0], members[1], page]);
+        // The page begins with the offset, and its own record must not empty it again.
+        assert_eq!(created(true), [begins, page, SlruChange::Begins(2048, 12), members[0], members[1]]);
+    }
+
+    #[test]
+    fn a_truncation_takes_whole_segments_before_the_cutoff() {
+        assert!(is_truncated(Slru::Status, 64, 1));
+        assert!(!is_truncated(Slru::Status, 63, 1));
+        assert!(!is_truncated(Slru::Status, 64, 2));
+        // Around the wrap: the last segments are older than the first.
+        assert!(is_truncated(Slru::Status, 40, 4095));
+    }
+}
