@@ -75,6 +75,11 @@ impl Cache {
         }
     }
 
+    /// Lets go of a part that nobody will ask for again.
+    pub(crate) fn forget(&self, part: Part) {
+        self.held.lock().remove(part);
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.held.lock().bytes
     }

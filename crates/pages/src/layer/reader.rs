@@ -247,6 +247,8 @@ impl Layer {
 impl Drop for Layer {
     fn drop(&mut self) {
         if *self.doomed.get_mut() {
+            // It has the file open, which would keep the file's room as long as the cache has room for the index.
+            self.node.cache.forget(Part::Index(self.number));
             // No manifest names it; if it cannot be removed now, the next open removes it.
             let _ = std::fs::remove_file(&self.path);
         }
