@@ -50,7 +50,7 @@ impl DirectFile {
         Ok(())
     }
 
-    /// Puts the content of the block at `place` at the start of the staging memory.
+    /// Puts the content of the block at `place` into the staging memory, at its byte `at`.
     fn stage_block(&self, staging: &mut Staging, place: u64, at: usize) -> io::Result<()> {
         let range = staging.start + at..staging.start + at + BLOCK;
         match &staging.last {

@@ -68,11 +68,6 @@ pub(crate) fn redo(
     Ok(Outcome::Changed)
 }
 
-fn block_of(record: &Record<'_>, id: u8) -> Result<u32, Underivable> {
-    let reference = record.reference(id).ok_or(Underivable::BadRecord("a block reference is missing"))?;
-    Ok(reference.tag.block)
-}
-
 /// Follows `SpGistInitPage`.
 fn init(page: &mut Page<'_>, flags: u16) -> Result<(), Underivable> {
     page.init(OPAQUE_LEN);
@@ -224,7 +219,7 @@ fn add_leaf(record: &Record<'_>, id: u8, page: &mut Page<'_>) -> Result<(), Unde
     let (new_page, nulls) = (main.u8()? != 0, main.u8()? != 0);
     let (leaf, head, parent, node) = (main.u16()?, main.u16()?, main.u16()?, main.u16()?);
     if id == 1 {
-        return set_node_link(page, parent, node, pointer(block_of(record, 0)?, leaf));
+        return set_node_link(page, parent, node, pointer(record.block_of(0)?, leaf));
     }
     if new_page {
         init(page, leaf_flags(nulls))?;
@@ -250,7 +245,7 @@ fn move_leafs(record: &Record<'_>, id: u8, page: &mut Page<'_>) -> Result<(), Un
     let deleted = main.offsets(moves)?;
     let inserted = main.offsets(inserts)?;
     let last = inserted.get(inserts - 1).ok_or(Underivable::ShortRecord)?;
-    let to = pointer(block_of(record, 1)?, last);
+    let to = pointer(record.block_of(1)?, last);
     match id {
         0 => writer.delete(page, deleted, writer.moved(), to),
         1 => {
@@ -359,7 +354,7 @@ fn pick_split(record: &Record<'_>, id: u8, page: &mut Page<'_>) -> Result<(), Un
     let inserted = main.offsets(split.inserts)?;
     let selected = main.bytes(split.inserts)?;
     let inner = next_inner(&mut main)?;
-    let to = pointer(block_of(record, 2)?, split.inner);
+    let to = pointer(record.block_of(2)?, split.inner);
     match id {
         0 if split.is_root => return Err(Underivable::BadRecord("a split of the root has no source")),
         0 if split.init_source => init(page, leaf_flags(split.nulls))?,

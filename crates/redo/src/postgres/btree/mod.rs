@@ -72,7 +72,7 @@ pub(crate) fn redo(
         }
         (SPLIT_L | SPLIT_R, 0) => split::left(record, reference, operation == SPLIT_L, page)?,
         (SPLIT_L | SPLIT_R, 1) => split::right(record, reference, page)?,
-        (SPLIT_L | SPLIT_R, 2) => set_prev(page, block_of(record, 1)?)?,
+        (SPLIT_L | SPLIT_R, 2) => set_prev(page, record.block_of(1)?)?,
         (DEDUP, 0) => dedup::dedup(record, reference, page)?,
         (VACUUM, 0) => delete::vacuum(record, reference, page)?,
         (DELETE, 0) => delete::delete(record, reference, page)?,
@@ -85,11 +85,6 @@ pub(crate) fn redo(
         _ => return Err(Underivable::UnknownRecord { manager: record.manager, operation }),
     }
     Ok(Outcome::Changed)
-}
-
-fn block_of(record: &Record<'_>, id: u8) -> Result<u32, Underivable> {
-    let reference = record.reference(id).ok_or(Underivable::BadRecord("a block reference is missing"))?;
-    Ok(reference.tag.block)
 }
 
 /// The special space of an index page.

@@ -1,9 +1,7 @@
 //! Splits of index pages.
 
 use super::tuple::swap_posting;
-use super::{
-    HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, block_of, first_data_item, front_tuple, init, restore_items,
-};
+use super::{HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, first_data_item, front_tuple, init, restore_items};
 use crate::postgres::decode::record::{BlockReference, Record};
 use crate::postgres::error::Underivable;
 use crate::postgres::fields::Fields;
@@ -42,7 +40,7 @@ pub(super) fn right(
 ) -> Result<(), Underivable> {
     let split = Split::read(record)?;
     let next = record.reference(2).map_or(0, |reference| reference.tag.block);
-    init(page, block_of(record, 0)?, next, split.level, split.leaf_flag())?;
+    init(page, record.block_of(0)?, next, split.level, split.leaf_flag())?;
     restore_items(page, record.data(reference))
 }
 
@@ -87,7 +85,7 @@ pub(super) fn left(
 
     let mut opaque = Opaque::of(page)?;
     opaque.set_flags(INCOMPLETE_SPLIT | split.leaf_flag());
-    opaque.set_next(block_of(record, 1)?);
+    opaque.set_next(record.block_of(1)?);
     opaque.set_cycle_id(0);
     Ok(())
 }

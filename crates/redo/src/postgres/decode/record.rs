@@ -177,6 +177,12 @@ impl<'a> Record<'a> {
         self.references.iter().find(|reference| reference.id == id)
     }
 
+    /// The block that the reference of that number names.
+    pub(crate) fn block_of(&self, id: u8) -> Result<u32, Underivable> {
+        let reference = self.reference(id).ok_or(Underivable::BadRecord("a block reference is missing"))?;
+        Ok(reference.tag.block)
+    }
+
     /// The operation: the upper four bits of the info byte, which are the resource manager's.
     #[must_use]
     pub fn operation(&self) -> u8 {

@@ -59,9 +59,9 @@ pub(crate) fn redo(
         (INSERT, 1) => meta::add_tuples(page, 1.0)?,
         (ADD_OVFL_PAGE, 0) => {
             let bucket = Fields(data).u32()?;
-            init(page, block_of(record, 1)?, bucket, OVERFLOW)?;
+            init(page, record.block_of(1)?, bucket, OVERFLOW)?;
         }
-        (ADD_OVFL_PAGE, 1) => Opaque::of(page)?.set_next(block_of(record, 0)?),
+        (ADD_OVFL_PAGE, 1) => Opaque::of(page)?.set_next(record.block_of(0)?),
         (ADD_OVFL_PAGE, 2) => meta::set_bitmap_bit(page, Fields(data).u32()?, true)?,
         (ADD_OVFL_PAGE, 3) => meta::init_bitmap(main, page)?,
         (ADD_OVFL_PAGE, 4) => meta::add_overflow(record, data, page)?,
@@ -95,11 +95,6 @@ pub(crate) fn redo(
 /// Whether redo changes the block even after its image was restored.
 pub(crate) fn changes_image(record: &Record<'_>, id: u8) -> bool {
     matches!((record.operation(), id), (SPLIT_ALLOCATE_PAGE, 0) | (SPLIT_COMPLETE, 0 | 1))
-}
-
-fn block_of(record: &Record<'_>, id: u8) -> Result<u32, Underivable> {
-    let reference = record.reference(id).ok_or(Underivable::BadRecord("a block reference is missing"))?;
-    Ok(reference.tag.block)
 }
 
 /// The special space of a page.
