@@ -12,6 +12,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A storage node and a mount allocate for every message; the system's allocator grows and shrinks its arenas meanwhile,
+/// with system calls that stop the process's other threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     match commands::run(arguments) {

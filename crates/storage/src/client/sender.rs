@@ -19,7 +19,7 @@ use crate::net::{FrameReader, connect, write_outgoing};
 /// The lease is renewed and positions are told at least this often.
 const RENEWAL: Duration = Duration::from_millis(300);
 /// How long what nobody waits for is kept back, so that more goes into one request.
-const COMPANY: Duration = Duration::from_millis(5);
+const COMPANY: Duration = Duration::from_millis(20);
 /// At most so many bytes of batches go into one request.
 const REQUEST_BYTES: usize = 1 << 20;
 /// How long to wait before connecting again, at most.

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::store::{AppendRefused, Done, NewRecord, VolumeLost};
 
 /// A batch that is open for so long is sent even if nobody waits for it.
-const LINGER: Duration = Duration::from_millis(5);
+const LINGER: Duration = Duration::from_millis(20);
 /// A replica that is behind and did not acknowledge anything for so long is not counted on.
 const SILENCE: Duration = Duration::from_millis(50);
 /// Batches that a write quorum has are kept for connected replicas that were not sent them yet, up to so many bytes.
@@ -72,6 +72,10 @@ struct State {
     /// When each replica last acknowledged.
     acked_at: Vec<Instant>,
     last_append: Instant,
+    /// When the first record of the open batch was appended.
+    opened_at: Instant,
+    /// Nothing was open for a while: the sealer has to be told when something is.
+    sealer_rests: bool,
 }
 
 /// The writer of an open volume, shared by the threads that append and the tasks that send.
@@ -84,7 +88,7 @@ pub struct WriterShared {
     /// way it is one for all of them.
     wake_all: Notify,
     connected: Vec<AtomicBool>,
-    /// The open batch is no longer empty.
+    /// The open batch is no longer empty, while the sealer rests.
     opened: Notify,
     epoch: Epoch,
     membership: Membership,
@@ -127,6 +131,8 @@ impl WriterShared {
             scls: vec![Lsn::ZERO; replicas],
             acked_at: vec![Instant::now(); replicas],
             last_append: Instant::now(),
+            opened_at: Instant::now(),
+            sealer_rests: true,
         };
         Arc::new(WriterShared {
             state: Mutex::new(state),
@@ -168,7 +174,9 @@ impl WriterShared {
         if !state.is_writable(now, total as u64) {
             return Err(AppendRefused::AtAllocationLimit);
         }
-        let was_empty = state.open.is_empty();
+        if state.open.is_empty() {
+            state.opened_at = Instant::now();
+        }
         let mut lsn = state.open_last;
         for (index, (record, len)) in records.iter().zip(&lens).enumerate() {
             lsn = state.place(self.epoch, now, record, *len as u32, index + 1 == records.len())?;
@@ -178,7 +186,7 @@ impl WriterShared {
         if state.open.len() >= SEAL_BYTES {
             drop(state);
             self.wake_senders();
-        } else if was_empty {
+        } else if std::mem::take(&mut state.sealer_rests) {
             drop(state);
             self.opened.notify_one();
         }
@@ -402,12 +410,31 @@ impl WriterShared {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.opened.notified() => {
-                    tokio::time::sleep(LINGER).await;
-                    self.wake_senders();
+                    while let Some(pause) = self.seal_what_lingers() {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
                 () = tokio::time::sleep(HEARTBEAT) => self.heartbeat(),
             }
         }
+    }
+
+    /// Sends a batch that has been open for long enough. Returns when to look again; `None` once nothing was appended
+    /// for a while: then [`WriterShared::opened`] tells of the next record. While records keep coming it does not, as
+    /// that would wake another thread for every commit.
+    fn seal_what_lingers(&self) -> Option<Duration> {
+        let mut state = self.state.lock();
+        if state.open.is_empty() {
+            state.sealer_rests = state.last_append.elapsed() >= LINGER;
+            return (!state.sealer_rests).then_some(LINGER);
+        }
+        let left = LINGER.saturating_sub(state.opened_at.elapsed());
+        if left > Duration::ZERO {
+            return Some(left);
+        }
+        drop(state);
+        self.wake_senders();
+        Some(LINGER)
     }
 
     fn heartbeat(&self) {

@@ -96,3 +96,24 @@ fn only_replicas_beyond_a_write_quorum_of_answering_ones_wait_for_company() {
     writer.set_connected(Slot(1), false);
     assert_eq!(waits(&writer), [5]);
 }
+
+#[test]
+fn only_a_batch_that_has_been_open_for_long_is_sent_for_its_age() {
+    let writer = writer();
+    writer.state.lock().last_append -= LINGER;
+    assert_eq!(writer.seal_what_lingers(), None, "nothing is open, nothing comes");
+    append(&writer, 100);
+    assert!(!writer.state.lock().sealer_rests, "the first record wakes the sealer");
+    writer.state.lock().opened_at += Duration::from_secs(60);
+    assert_eq!((writer.seal_what_lingers(), woken(&writer)), (Some(LINGER), false), "it was opened just now");
+    writer.take(Slot(0), Lsn::ZERO, usize::MAX);
+    append(&writer, 100);
+    writer.state.lock().opened_at -= LINGER;
+    assert_eq!((writer.seal_what_lingers(), woken(&writer)), (Some(LINGER), true));
+}
+
+/// Whether senders were woken since the last call.
+fn woken(writer: &WriterShared) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(writer.wake_all.notified()).as_mut().poll(&mut context).is_ready()
+}

@@ -27,6 +27,8 @@ use crate::net::Peer;
 
 /// How often replicas get a tick (gossip, catching up, leases).
 const TICK: Duration = Duration::from_millis(50);
+/// Every so many ticks the log is asked to let go of what no volume needs, which looks at every entry.
+const TICKS_PER_RELEASE: u32 = 10;
 /// How many requests may wait for the core before connections stop reading.
 const REQUESTS: usize = 1024;
 /// The origin of requests that the node makes of itself; their answers go nowhere.
@@ -150,6 +152,7 @@ pub struct Core {
     events: Events,
     stop: CancellationToken,
     clock: Clock,
+    ticks: u32,
 }
 
 impl Core {
@@ -174,6 +177,7 @@ impl Core {
             events,
             stop,
             clock: Clock::start(),
+            ticks: 0,
         }
     }
 
@@ -286,10 +290,17 @@ impl Core {
     fn tick(&mut self) {
         self.step_all(|| Input::Tick);
         let ids: Vec<VolumeId> = self.volumes.keys().copied().collect();
-        for volume in ids {
-            self.apply_deliveries(volume);
-            self.unpin(volume);
+        for volume in &ids {
+            self.apply_deliveries(*volume);
         }
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_PER_RELEASE) {
+            self.release(&ids);
+        }
+    }
+
+    fn release(&mut self, volumes: &[VolumeId]) {
+        volumes.iter().for_each(|volume| self.unpin(*volume));
         let lowest = self.volumes.values().filter_map(VolumeHost::lowest_needed).min();
         self.log.release_below(lowest.unwrap_or_else(|| self.log.usage().next));
     }
