@@ -31,7 +31,9 @@ use crate::volume::names::{Place, SetAttributes, Shown};
 const TTL: Duration = Duration::from_secs(3600);
 /// The largest READ and WRITE in bytes.
 pub const MAX_TRANSFER: u32 = 1 << 20;
-const MAX_BACKGROUND: u16 = 64;
+/// So many requests that the kernel makes on its own, read-ahead above all, are under way; whoever asks for more waits. A
+/// recovering PostgreSQL prefetches up to 1,000 blocks (`maintenance_io_concurrency`).
+const MAX_BACKGROUND: u16 = 1024;
 /// What statfs calls the size of a volume: the product's limit, 128 TiB.
 const VOLUME_BYTES: u64 = 128 << 40;
 const MAX_INODES: u64 = 1 << 40;
