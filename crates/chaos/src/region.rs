@@ -280,6 +280,24 @@ impl Region {
         })
     }
 
+    /// Waits until a node that was away has every durable byte again, or says that its peers let go of the log that it
+    /// lacks, so that only layers can bring it up to date. Which of the two.
+    pub fn wait_returned(&self, node: &str, limit: Duration) -> Result<&'static str, RegionError> {
+        let durable = self.cluster()?.volume["vdl"].as_u64().unwrap_or(0);
+        let state = || {
+            let volume = self.cluster().ok()?.volume;
+            let segment =
+                volume["segments"].as_array()?.iter().find(|segment| segment["node"] == node)?.clone();
+            let caught_up = segment["facts"]["scl"].as_u64()? >= durable;
+            let needs_layers = segment["facts"]["needs_layers"].as_bool()?;
+            caught_up.then_some("caught up").or(needs_layers.then_some("needs layers"))
+        };
+        wait::until_true(&format!("storage node {node} back or in need of layers"), limit, || {
+            state().is_some()
+        })?;
+        Ok(state().unwrap_or("neither any more"))
+    }
+
     /// Brings the region up and waits until it is whole.
     pub fn up_and_healthy(&self) -> Result<(), RegionError> {
         self.up()?;

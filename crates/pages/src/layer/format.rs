@@ -16,14 +16,9 @@ pub(super) const HEADER_LEN: usize = 128;
 pub(super) const FOOTER_LEN: usize = 96;
 /// Before every block and section: length and CRC-32C of what follows.
 pub(super) const SECTION_HEAD_LEN: usize = 8;
-/// A block is closed once it has this many bytes: small where a read looks into many layers, larger where it looks
-/// into one, since the index of 10 GiB of images has to stay in memory.
-pub(super) fn block_bytes(kind: LayerKind) -> usize {
-    match kind {
-        LayerKind::Delta => 16 << 10,
-        LayerKind::Image => 32 << 10,
-    }
-}
+/// A block is closed once it has this many bytes: small, since a read looks for one page in each of several layers, but
+/// the index of 10 GiB of images has to stay in memory (30 MiB).
+pub(super) const BLOCK_BYTES: usize = 16 << 10;
 
 const MAGIC: &[u8; 8] = b"ZORYALYR";
 const END_MAGIC: &[u8; 8] = b"ZORYAEND";

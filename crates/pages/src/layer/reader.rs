@@ -198,8 +198,7 @@ impl Layer {
         if end.is_none_or(|end| end > self.desc.bytes) {
             return Err(self.damaged("a section lies outside the file"));
         }
-        let mut bytes = vec![0; SECTION_HEAD_LEN + section.len as usize];
-        self.read_exact(file, &mut bytes, section.at)?;
+        let bytes = self.read_section(file, section.at, SECTION_HEAD_LEN + section.len as usize)?;
         let (head, content) = bytes.split_at(SECTION_HEAD_LEN);
         let crc = crc32c::crc32c(content);
         if head[..4] != section.len.to_le_bytes() || head[4..] != crc.to_le_bytes() {
@@ -234,6 +233,21 @@ impl Layer {
 
     fn io(&self, error: &io::Error) -> ReadError {
         ReadError::Io { file: self.path.clone(), reason: error.to_string() }
+    }
+
+    /// Reads into memory that nobody zeroed first: for a block of a page or two that takes as long as reading it.
+    fn read_section(&self, file: &File, at: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let here = at + bytes.len() as u64;
+            match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), here) {
+                Ok(0) => return Err(self.damaged("the file is cut off")),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.io(&error.into())),
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn read_exact(&self, file: &File, out: &mut [u8], at: u64) -> Result<(), ReadError> {

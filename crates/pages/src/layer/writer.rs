@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use zorya_types::{Key, Lsn};
 
 use super::format::{
-    BlockRef, Footer, HEADER_LEN, SECTION_HEAD_LEN, Section, block_bytes, encode_clears, encode_header,
+    BLOCK_BYTES, BlockRef, Footer, HEADER_LEN, SECTION_HEAD_LEN, Section, encode_clears, encode_header,
     encode_index, plaintext_hash,
 };
 use super::{LayerDesc, LayerIdentity, LayerKind, entry, file_name, filter};
@@ -79,7 +79,7 @@ impl LayerWriter {
     /// Adds an entry, which is above all before it.
     pub(crate) fn push(&mut self, key: Key, at: At, change: &Change) -> Result<(), WorkError> {
         debug_assert!(self.last.is_none_or(|last| last <= key), "{key:?} after {:?}", self.last);
-        if self.block.len() >= block_bytes(self.identity.kind) {
+        if self.block.len() >= BLOCK_BYTES {
             self.close_block()?;
         }
         let before = match self.block_first {

@@ -71,7 +71,7 @@ impl Default for NodeLimits {
             log_file_bytes: 64 << 20,
             flush_bytes: 16 << 20,
             index_bytes: 64 << 20,
-            cache_bytes: 16 << 20,
+            cache_bytes: 32 << 20,
         }
     }
 }
