@@ -12,7 +12,8 @@
 
 mod decoder;
 mod family;
-mod input;
+pub mod input;
+pub mod log;
 mod metadata;
 mod visibility;
 
@@ -21,8 +22,11 @@ pub use metadata::metadata;
 pub use visibility::visibility;
 use zorya_redo::postgres::manager;
 
+/// What a target does with its input.
+pub type Body = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Body)] = &[
     ("decoder", decoder),
     ("heap", heap),
     ("heap2", heap2),

@@ -54,7 +54,6 @@ pub fn metadata(mut input: &[u8]) {
             state.follow(&record);
         }
     }
-    assert_eq!(state.running.is_empty(), state.running.len() == 0);
     assert_eq!(Origins::read(&state.origins.file()), state.origins, "origins read back");
     let _ = Origins::read(input).file();
     let _ = ControlFile::read(input);

@@ -28,7 +28,7 @@ pub fn visibility(mut input: &[u8]) {
 }
 
 fn one(found: Clear, bits: u8, block: &mut Block) {
-    let mut changed = block.clone();
+    let mut changed = Box::new(*block);
     let mut page = Page::new(&mut changed);
     let any = clear(&mut page, found);
     assert!(!clear(&mut page, found), "bits that are cleared are not set");
@@ -42,12 +42,12 @@ fn one(found: Clear, bits: u8, block: &mut Block) {
         clear(&mut map, Clear { bits: BOTH, ..found }),
         bits != 0 || found.bits != BOTH && any_left(&cleared, found)
     );
-    *block = changed;
+    *block = *changed;
 }
 
 /// Whether bits of the heap's block are left in a page of the map.
 fn any_left(block: &Block, found: Clear) -> bool {
-    clear(&mut Page::new(&mut block.clone()), Clear { bits: BOTH, ..found })
+    clear(&mut Page::new(&mut Box::new(*block)), Clear { bits: BOTH, ..found })
 }
 
 fn differences(one: &Block, other: &Block) -> usize {
