@@ -13,7 +13,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_MAIN, Record, Relation, decode};
 use zorya_redo::postgres::page::Block;
 use zorya_redo::postgres::{BLOCK_LEN, Outcome, Settings, WalPosition, manager, redo};
@@ -21,6 +21,8 @@ use zorya_redo::postgres::{BLOCK_LEN, Outcome, Settings, WalPosition, manager, r
 const SETTINGS: Settings = Settings { hints_logged: true };
 /// Records of a page that is measured by itself.
 const PAGE_RECORDS: usize = 61;
+/// Copies of that page between two looks at the clock.
+const BATCH: u64 = 64;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory =
@@ -159,11 +161,19 @@ fn single_pages(criterion: &mut Criterion, log: &Log) {
         let changes = history.apply(&mut history.block.clone(), &mut references);
         assert_eq!(changes, PAGE_RECORDS, "all records change the page");
         group.bench_function(name, |bencher| {
-            bencher.iter_batched_ref(
-                || history.block,
-                |block| history.apply(block, &mut references),
-                BatchSize::SmallInput,
-            );
+            bencher.iter_custom(|times| {
+                (0..times.div_ceil(BATCH))
+                    .map(|_| {
+                        let mut blocks = vec![history.block; BATCH as usize];
+                        let began = cpu_time();
+                        for block in &mut blocks {
+                            std::hint::black_box(history.apply(block, &mut references));
+                        }
+                        cpu_time() - began
+                    })
+                    .sum::<Duration>()
+                    .mul_f64(times as f64 / (times.div_ceil(BATCH) * BATCH) as f64)
+            });
         });
     }
     group.finish();
