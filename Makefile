@@ -8,7 +8,7 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench chaos soak fuzz verify-redo verify-redo-mutants fresh
+.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz verify-redo verify-redo-mutants fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -33,8 +33,14 @@ fix:
 test: check build ## every test
 	scripts/run-tests
 
-bench: build ## the region against the stock engine, interleaved, as JSON
+bench: build ## the region against the stock engine, interleaved, as JSON; then redo
 	$(BIN) bench --output json
+	$(MAKE) bench-redo >&2
+
+REDO_LOG := $(CURDIR)/target/redo-log/pgbench
+bench-redo: deps ## decoding and redo of a real server's log, on one core
+	[ -e "$(REDO_LOG)/from" ] || scripts/postgres-log pgbench "$(REDO_LOG)"
+	ZORYA_REDO_LOG="$(REDO_LOG)" cargo bench -p zorya-redo --bench redo
 
 chaos: build ## real processes under faults, with a ledger of acknowledged commits: SEED=… ROUNDS=…
 	cargo build --release -p zorya-chaos
@@ -43,9 +49,10 @@ chaos: build ## real processes under faults, with a ledger of acknowledged commi
 soak: ## the simulation, for hours: MINUTES=…
 	cargo run --release -p zorya-sim -- --minutes $(MINUTES)
 
-fuzz: ## every decoder with random input: MINUTES=…
+fuzz: deps ## every decoder, and every family of redo, with random input: MINUTES=… for each
 	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release -p zorya-wire --test decoders fuzz_ -- --ignored --nocapture
 	PROPTEST_CASES=$$(($(MINUTES) * 100000)) cargo test --release -p zorya-redo -p zorya-pages --lib panic
+	scripts/fuzz-redo $(MINUTES)
 
 verify-redo: deps ## our redo against PostgreSQL's own images of every changed block: QUICK=1 for the short form
 	cargo build --release -p zorya-verify-redo

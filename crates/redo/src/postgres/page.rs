@@ -5,6 +5,10 @@
 //! special space. Every access is checked against the block; a page whose pointers make no sense is
 //! [`Underivable::BadPage`].
 
+mod compaction;
+
+use std::ops::Range;
+
 use super::error::Underivable;
 use super::fields::align8;
 use super::position::{BLOCK_LEN, WalPosition};
@@ -18,8 +22,6 @@ pub const PAGE_HEADER_LEN: usize = 24;
 pub const LINE_POINTER_LEN: usize = 4;
 /// The most items of a heap page (`MaxHeapTuplesPerPage`).
 pub const MAX_HEAP_ITEMS: u16 = 291;
-/// The most items with storage of any page: those of an index (`MaxIndexTuplesPerPage`).
-const MAX_ITEMS: usize = 408;
 
 const AT_LSN: usize = 0;
 const AT_FLAGS: usize = 10;
@@ -257,7 +259,7 @@ impl<'a> Page<'a> {
         Ok(&mut self.bytes[range])
     }
 
-    fn item_range(&self, number: u16) -> Result<std::ops::Range<usize>, Underivable> {
+    fn item_range(&self, number: u16) -> Result<Range<usize>, Underivable> {
         let pointer = self.line_pointer(number)?;
         let end = pointer.offset + pointer.len;
         if pointer.len == 0 || pointer.offset < PAGE_HEADER_LEN || end > BLOCK_LEN {
@@ -387,62 +389,6 @@ impl<'a> Page<'a> {
         Ok(())
     }
 
-    /// Removes items, whose numbers ascend, with their line pointers. Follows `PageIndexMultiDelete`.
-    pub fn delete_items(
-        &mut self,
-        numbers: impl DoubleEndedIterator<Item = u16> + ExactSizeIterator,
-    ) -> Result<(), Underivable> {
-        if numbers.len() <= 2 {
-            return numbers.rev().try_for_each(|number| self.delete_item(number));
-        }
-        self.check_aligned_pointers()?;
-        let mut numbers = numbers.peekable();
-        let mut kept = Items::new();
-        for number in 1..=self.item_count() {
-            self.checked_item(number)?;
-            if numbers.next_if_eq(&number).is_none() {
-                kept.push(kept.count as u16 + 1, self.line_pointer(number)?)?;
-            }
-        }
-        if numbers.next().is_some() {
-            return Err(Underivable::BadRecord("the items to delete do not ascend"));
-        }
-        self.set_lower(PAGE_HEADER_LEN + kept.count * LINE_POINTER_LEN);
-        for index in 0..kept.count {
-            let (number, bits) = kept.entries[index];
-            self.set_line_pointer(number, LinePointer::from_bits(bits))?;
-        }
-        self.compactify(&kept)
-    }
-
-    /// Packs the items towards the special space in the order of their line pointers, drops unused
-    /// pointers at the end. Follows `PageRepairFragmentation`.
-    pub fn repair_fragmentation(&mut self) -> Result<(), Underivable> {
-        self.check_aligned_pointers()?;
-        let count = self.item_count();
-        let mut kept = Items::new();
-        let (mut unused, mut last_used) = (0, 0);
-        for number in 1..=count {
-            let pointer = self.line_pointer(number)?;
-            if pointer.state == ItemState::Unused {
-                self.set_line_pointer(number, UNUSED)?;
-                unused += 1;
-                continue;
-            }
-            last_used = number;
-            if pointer.len != 0 {
-                if pointer.offset < self.upper() || pointer.offset + align8(pointer.len) > self.special() {
-                    return Err(Underivable::BadPage("a line pointer points outside the items"));
-                }
-                kept.push(number, pointer)?;
-            }
-        }
-        self.compactify(&kept)?;
-        self.set_lower(self.lower() - usize::from(count - last_used) * LINE_POINTER_LEN);
-        self.hint_free_lines(unused > count - last_used);
-        Ok(())
-    }
-
     /// Drops unused line pointers at the end, but never the first. Follows `PageTruncateLinePointerArray`.
     pub fn truncate_line_pointers(&mut self) -> Result<(), Underivable> {
         let mut count = self.item_count();
@@ -461,54 +407,7 @@ impl<'a> Page<'a> {
     fn hint_free_lines(&mut self, free: bool) {
         if free { self.change_flags(PD_HAS_FREE_LINES, 0) } else { self.change_flags(0, PD_HAS_FREE_LINES) }
     }
-
-    /// Moves items up against the special space, in order of their line pointers. Follows `compactify_tuples`: the
-    /// outcome is the same whichever of its ways it takes there.
-    fn compactify(&mut self, kept: &Items) -> Result<(), Underivable> {
-        let kept = &kept.entries[..kept.count];
-        let pointers = || kept.iter().map(|&(_, bits)| LinePointer::from_bits(bits));
-        let total: usize = pointers().map(|pointer| align8(pointer.len)).sum();
-        let mut target = self.special();
-        if total > target.saturating_sub(self.lower()) {
-            return Err(Underivable::BadPage("its items overlap"));
-        }
-        let descending = pointers().is_sorted_by(|one, next| one.offset > next.offset);
-        let scratch = if descending { None } else { Some(*self.bytes) };
-        for &(number, bits) in kept {
-            let pointer = LinePointer::from_bits(bits);
-            let len = align8(pointer.len);
-            target -= len;
-            let source = pointer.offset..pointer.offset + len;
-            match &scratch {
-                Some(scratch) => self.bytes[target..target + len].copy_from_slice(&scratch[source]),
-                None if target != pointer.offset => self.bytes.copy_within(source, target),
-                None => {}
-            }
-            self.set_line_pointer(number, LinePointer { offset: target, ..pointer })?;
-        }
-        self.set_upper(target);
-        Ok(())
-    }
 }
 
 /// A line pointer of no use.
 pub const UNUSED: LinePointer = LinePointer { offset: 0, state: ItemState::Unused, len: 0 };
-
-/// The numbers and line pointers of items to keep, in order, without a heap allocation.
-struct Items {
-    entries: [(u16, u32); MAX_ITEMS],
-    count: usize,
-}
-
-impl Items {
-    fn new() -> Self {
-        Self { entries: [(0, 0); MAX_ITEMS], count: 0 }
-    }
-
-    fn push(&mut self, number: u16, pointer: LinePointer) -> Result<(), Underivable> {
-        let entry = self.entries.get_mut(self.count);
-        *entry.ok_or(Underivable::BadPage("it has more items than fit a page"))? = (number, pointer.bits());
-        self.count += 1;
-        Ok(())
-    }
-}

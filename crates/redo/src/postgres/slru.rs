@@ -166,8 +166,8 @@ impl SlruChange {
 #[must_use]
 pub fn is_truncated(slru: Slru, cutoff: u32, segment: u32) -> bool {
     let cutoff = cutoff - cutoff % PAGES_PER_SEGMENT;
-    let first = segment * PAGES_PER_SEGMENT;
-    slru.precedes(first, cutoff) && slru.precedes(first + PAGES_PER_SEGMENT - 1, cutoff)
+    let first = segment.wrapping_mul(PAGES_PER_SEGMENT);
+    slru.precedes(first, cutoff) && slru.precedes(first.wrapping_add(PAGES_PER_SEGMENT - 1), cutoff)
 }
 
 /// What a minor release and a setting change about these records.
@@ -339,6 +339,18 @@ mod tests {
         assert_eq!(change.page(), Some((Slru::Members, 1)));
         change.apply(&mut block);
         assert_eq!((block[20 + 2], &block[20 + 4 + 8..20 + 4 + 12]), (5, &[4, 3, 2, 1][..]));
+    }
+
+    /// Found by the fuzz target `metadata`: the last page of the last segment that 32 bits can number.
+    #[test]
+    fn the_last_segment_has_a_last_page() {
+        assert!(is_truncated(Slru::Status, 40, 0));
+        assert!(!is_truncated(Slru::Status, 40, 1));
+        for slru in [Slru::Status, Slru::Time, Slru::Offsets, Slru::Members] {
+            for segment in [u32::MAX / PAGES_PER_SEGMENT, u32::MAX] {
+                assert_eq!(is_truncated(slru, u32::MAX, segment), is_truncated(slru, u32::MAX - 31, segment));
+            }
+        }
     }
 
     /// What the record of multixact 2047, the last of its page, with two members at offset 10 changes, and then the
