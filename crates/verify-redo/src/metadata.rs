@@ -1,7 +1,7 @@
 //! What is derived beside blocks of relations: files of transactions, relation maps, prepared transactions, origins,
 //! counters. Compared with every checkpoint record, and with the files of the stopped server.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use zorya_redo::postgres::decode::record::Record;
 use zorya_redo::postgres::files::{Directory, FileChange};
 use zorya_redo::postgres::origins::Origins;
 use zorya_redo::postgres::page::Block;
+use zorya_redo::postgres::recovery::Recovered;
 use zorya_redo::postgres::running::RunningXids;
 use zorya_redo::postgres::slru::{PAGES_PER_SEGMENT, Slru, SlruChange, SlruRedo, SlruRules, is_truncated};
 use zorya_redo::postgres::xact::{self, Xact};
@@ -19,7 +20,7 @@ use zorya_redo::postgres::{BLOCK_LEN, Underivable, WalPosition, manager};
 
 const ALL: [Slru; 4] = [Slru::Status, Slru::Time, Slru::Offsets, Slru::Members];
 /// Identities that the server may have handed out without a record of theirs yet: one a session, and some.
-const UNLOGGED_IDS: u64 = 200;
+const UNLOGGED_IDS: u32 = 200;
 /// Object numbers that a record of them hands out at once (`VAR_OID_PREFETCH`).
 const OID_PREFETCH: u32 = 8192;
 
@@ -34,16 +35,30 @@ pub struct Compared {
     pub files: u64,
 }
 
+impl Compared {
+    /// Adds what was compared elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.checkpoints += other.checkpoints;
+        self.pages += other.pages;
+        self.files += other.files;
+    }
+}
+
 /// All of it.
 pub struct Metadata {
     base: PathBuf,
     slru: SlruRedo,
     /// Pages that were touched; `None` once their segment is gone.
     pages: HashMap<(Slru, u32), Option<Box<Block>>>,
+    /// The base's segments that are not gone.
+    base_segments: BTreeSet<(Slru, u32)>,
+    timeline: u32,
     counters: Counters,
     /// The counters after records since the last checkpoint, where they changed.
     history: VecDeque<(WalPosition, Counters)>,
     running: RunningXids,
+    /// Whether a crash cut a record off and no checkpoint has followed: transactions may have been left behind.
+    crashed: bool,
     prepared: BTreeMap<u32, Vec<u8>>,
     maps: BTreeMap<Directory, Vec<u8>>,
     origins: Origins,
@@ -53,23 +68,33 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The state as `initdb` left it.
+    /// The state of a server that was stopped, with its data directory as base.
     pub fn over(base: &Path, next_offset: bool) -> Result<Self> {
         let control = ControlFile::read(&fs::read(base.join("global/pg_control"))?)?;
         let rules = SlruRules { next_offset, commit_times: control.keeps_commit_times() };
+        let origins = fs::read(base.join("pg_logical/replorigin_checkpoint")).unwrap_or_default();
+        let checkpoint = control.checkpoint()?;
         Ok(Self {
             base: base.to_owned(),
+            timeline: checkpoint.timeline,
             slru: SlruRedo::new(rules),
             pages: HashMap::new(),
-            counters: control.checkpoint()?.counters,
+            base_segments: segments(base)?,
+            counters: checkpoint.counters,
             history: VecDeque::new(),
             running: RunningXids::default(),
+            crashed: false,
             prepared: BTreeMap::new(),
             maps: BTreeMap::new(),
-            origins: Origins::default(),
+            origins: Origins::read(&origins),
             control,
             compared: Compared::default(),
         })
+    }
+
+    /// The base's timeline.
+    pub fn timeline(&self) -> u32 {
+        self.timeline
     }
 
     /// Follows a record; returns what does not fit.
@@ -85,12 +110,14 @@ impl Metadata {
         if let Some((checkpoint, shutdown)) = Checkpoint::of(record)? {
             self.compared.checkpoints += 1;
             self.check_counters(&checkpoint, shutdown, findings);
+            self.crashed &= !shutdown;
         }
         let before = self.counters;
         self.counters.observe(record)?;
         if self.counters != before {
             self.history.push_back((record.start, self.counters));
         }
+        self.crashed |= matches!(Recovered::of(record)?, Some(Recovered::GivenUp(_)));
         self.running.observe(record)?;
         self.origins.observe(record)?;
         let mut changes = Vec::new();
@@ -146,14 +173,23 @@ impl Metadata {
             }
             _ => {
                 let Some((slru, number)) = change.page() else { return };
-                let base = &self.base;
-                let page = self.pages.entry((slru, number)).or_insert_with(|| read_page(base, slru, number));
+                let page = self.page(slru, number);
                 change.apply(page.get_or_insert_with(|| Box::new([0; BLOCK_LEN])));
             }
         }
     }
 
+    /// A page; `None` if it is neither derived nor in the base.
+    fn page(&mut self, slru: Slru, number: u32) -> &mut Option<Box<Block>> {
+        let (base, segments) = (&self.base, &self.base_segments);
+        self.pages.entry((slru, number)).or_insert_with(|| {
+            let exists = segments.contains(&(slru, number / PAGES_PER_SEGMENT));
+            if exists { read_page(base, slru, number) } else { None }
+        })
+    }
+
     fn remove(&mut self, slru: Slru, is_gone: impl Fn(u32) -> bool) {
+        self.base_segments.retain(|(kind, segment)| *kind != slru || !is_gone(*segment));
         for ((_, number), page) in self.pages.iter_mut().filter(|((kind, _), _)| *kind == slru) {
             if is_gone(number / PAGES_PER_SEGMENT) {
                 *page = None;
@@ -182,12 +218,17 @@ impl Metadata {
             }
         };
         let least = if shutdown { &now } else { &then };
-        let within = |value: u64, low: u64, high: u64| (low..=high + slack).contains(&value);
-        check("next_xid", within(theirs.next_xid, least.next_xid, now.next_xid));
-        check("next_multi", within(theirs.next_multi.into(), least.next_multi.into(), now.next_multi.into()));
+        let xids = theirs.next_xid.wrapping_sub(least.next_xid);
+        check("next_xid", xids <= now.next_xid.wrapping_sub(least.next_xid) + u64::from(slack));
+        // These go around their ends.
+        let within = |theirs: u32, low: u32, high: u32| {
+            u64::from(theirs.wrapping_sub(low)) <= u64::from(high.wrapping_sub(low)) + u64::from(slack)
+        };
+        check("next_multi", within(theirs.next_multi, least.next_multi, now.next_multi));
+        check("next_offset", within(theirs.next_offset, least.next_offset, now.next_offset));
         check(
-            "next_offset",
-            within(theirs.next_offset.into(), least.next_offset.into(), now.next_offset.into()),
+            "newest_commit_time",
+            within(theirs.newest_commit_time, least.newest_commit_time, now.newest_commit_time),
         );
         let oids = if shutdown {
             now.next_oid.wrapping_sub(OID_PREFETCH)..=now.next_oid
@@ -196,15 +237,12 @@ impl Metadata {
         };
         check("next_oid", oids.contains(&theirs.next_oid));
         // The oldest ones move without a record where nothing can be removed; storage's are on the safe side.
-        check("oldest_xid", theirs.oldest_xid.0 >= now.oldest_xid.0.min(then.oldest_xid.0));
-        check("oldest_multi", theirs.oldest_multi.0 >= then.oldest_multi.0);
-        check("oldest_commit_time", theirs.oldest_commit_time >= then.oldest_commit_time);
-        let newest = u64::from(theirs.newest_commit_time);
-        check(
-            "newest_commit_time",
-            within(newest, least.newest_commit_time.into(), now.newest_commit_time.into()),
-        );
-        if shutdown && !self.running.is_empty() {
+        let reaches = |theirs: u32, ours: u32| (theirs.wrapping_sub(ours) as i32) >= 0;
+        let oldest_xids = [now.oldest_xid.0, then.oldest_xid.0];
+        check("oldest_xid", oldest_xids.iter().any(|&oldest| reaches(theirs.oldest_xid.0, oldest)));
+        check("oldest_multi", reaches(theirs.oldest_multi.0, then.oldest_multi.0));
+        check("oldest_commit_time", reaches(theirs.oldest_commit_time, then.oldest_commit_time));
+        if shutdown && !self.running.is_empty() && !self.crashed {
             findings.push(format!("{} transactions run while the server shuts down", self.running.len()));
         }
     }
@@ -262,9 +300,8 @@ impl Metadata {
             let file = fs::read(directory.join(&name))?;
             for (index, theirs) in (0..).zip(file.chunks_exact(BLOCK_LEN)) {
                 let number = segment * PAGES_PER_SEGMENT + index;
-                let base = &self.base;
-                let page = self.pages.entry((slru, number)).or_insert_with(|| read_page(base, slru, number));
                 self.compared.pages += 1;
+                let page = self.page(slru, number);
                 // A page that was never written to has no record either.
                 let zeroes = [0; BLOCK_LEN];
                 let ours = page.as_deref().map_or(&zeroes[..], |page| &page[..]);
@@ -275,6 +312,11 @@ impl Metadata {
                         ours[at], theirs[at]
                     ));
                 }
+            }
+        }
+        for (_, segment) in self.base_segments.iter().filter(|(kind, _)| *kind == slru) {
+            if !directory.join(format!("{segment:04X}")).exists() {
+                findings.push(format!("{} {segment:04X} was not removed, but is not there", slru.directory()));
             }
         }
         for ((_, number), page) in self.pages.iter().filter(|((kind, _), _)| *kind == slru) {
@@ -311,6 +353,12 @@ impl Metadata {
     }
 
     fn write_slru(&self, directory: &Path, slru: Slru) -> Result<()> {
+        for name in names(directory)? {
+            let segment = u32::from_str_radix(&name, 16).context("a strange name")?;
+            if !self.base_segments.contains(&(slru, segment)) {
+                fs::remove_file(directory.join(name))?;
+            }
+        }
         let mut segments: BTreeMap<u32, BTreeMap<u32, &Option<Box<Block>>>> = BTreeMap::new();
         for ((_, number), page) in self.pages.iter().filter(|((kind, _), _)| *kind == slru) {
             segments.entry(number / PAGES_PER_SEGMENT).or_default().insert(number % PAGES_PER_SEGMENT, page);
@@ -352,6 +400,18 @@ fn read_page(base: &Path, slru: Slru, number: u32) -> Option<Box<Block>> {
     let mut block = Box::new([0; BLOCK_LEN]);
     block.copy_from_slice(page);
     Some(block)
+}
+
+/// The segments of transactions' files in a data directory.
+fn segments(base: &Path) -> Result<BTreeSet<(Slru, u32)>> {
+    let mut segments = BTreeSet::new();
+    for slru in ALL {
+        for name in names(&base.join(slru.directory()))? {
+            let number = u32::from_str_radix(&name, 16).context("a file of transactions has a strange name")?;
+            segments.insert((slru, number));
+        }
+    }
+    Ok(segments)
 }
 
 /// The names of a directory's entries.

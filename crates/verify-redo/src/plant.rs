@@ -44,6 +44,12 @@ pub struct Plants {
 }
 
 impl Plants {
+    /// Blocks of another cluster are others, even if they are called the same.
+    pub fn begin_cluster(&mut self) {
+        self.open.clear();
+        self.spoiled.clear();
+    }
+
     /// The bug to plant into the outcome of a record at a block, if any.
     pub fn next(&mut self, entry: Entry, tag: BlockTag) -> Option<Bug> {
         if self.open.contains_key(&tag) || coverage::changes_nothing(&entry) {

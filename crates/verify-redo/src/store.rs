@@ -1,6 +1,6 @@
 //! The blocks that redo has derived so far, over the files that `initdb` left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -58,6 +58,8 @@ pub struct Store {
     clones: HashMap<Directory, Directory>,
     /// Databases' directories that were created, and those that are gone.
     directories: BTreeMap<Directory, bool>,
+    /// Tablespaces in the data directory that were created and not dropped.
+    tablespaces: BTreeSet<u32>,
 }
 
 impl Store {
@@ -68,6 +70,7 @@ impl Store {
             forks: HashMap::new(),
             clones: HashMap::new(),
             directories: BTreeMap::new(),
+            tablespaces: BTreeSet::new(),
         }
     }
 
@@ -163,9 +166,18 @@ impl Store {
                 self.clones.remove(&directory);
                 Ok(())
             }
-            FileChange::CreateTablespace { .. }
-            | FileChange::RelationMap { .. }
-            | FileChange::DropTablespace(_) => Ok(()),
+            FileChange::CreateTablespace { tablespace, path: [] } => {
+                self.tablespaces.insert(tablespace);
+                Ok(())
+            }
+            FileChange::CreateTablespace { .. } => {
+                Err(io::Error::other("a tablespace outside of the data directory, of which there can be one only"))
+            }
+            FileChange::DropTablespace(tablespace) => {
+                self.tablespaces.remove(&tablespace);
+                Ok(())
+            }
+            FileChange::RelationMap { .. } => Ok(()),
         }
     }
 
@@ -230,6 +242,9 @@ impl Store {
     /// Makes the files of relations in `target`, which is a copy of the base, what redo derived: databases first, then
     /// every fork that a record touched, with checksums.
     pub fn write_files(&mut self, target: &Path, checksums: bool) -> Result<()> {
+        for tablespace in &self.tablespaces {
+            fs::create_dir_all(target.join(format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}")))?;
+        }
         for (&directory, &exists) in &self.directories {
             let path = target.join(directory_path(directory));
             if !exists {
@@ -269,10 +284,14 @@ impl Store {
         }
         let from_base = if let Base::File { blocks, .. } = fork.base { blocks } else { 0 };
         let blocks = from_base.max(fork.blocks.len() as u32);
-        anyhow::ensure!(blocks <= BLOCKS_PER_SEGMENT, "a relation of more than one file");
         fs::create_dir_all(&directory)?;
         let mut file = io::BufWriter::new(File::create(&path)?);
         for block in 0..blocks {
+            if block > 0 && block.is_multiple_of(BLOCKS_PER_SEGMENT) {
+                io::Write::flush(&mut file)?;
+                let next = segment_path(&path, block / BLOCKS_PER_SEGMENT);
+                file = io::BufWriter::new(File::create(next)?);
+            }
             let tag = BlockTag { relation, fork: number, block };
             let mut page = match self.existing(tag)? {
                 Some(page) => Box::new(*page),
@@ -285,6 +304,15 @@ impl Store {
         }
         Ok(io::Write::flush(&mut file)?)
     }
+}
+
+/// The file of a fork's segment.
+fn segment_path(first: &Path, segment: u32) -> PathBuf {
+    let mut name = first.as_os_str().to_owned();
+    if segment > 0 {
+        name.push(format!(".{segment}"));
+    }
+    name.into()
 }
 
 /// A fork with derived blocks.
@@ -322,11 +350,7 @@ impl RelationFiles {
         let Some(path) = &self.path else { return Ok(false) };
         let segment = block / BLOCKS_PER_SEGMENT;
         if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
-            let mut name = path.clone().into_os_string();
-            if segment > 0 {
-                name.push(format!(".{segment}"));
-            }
-            match File::open(PathBuf::from(name)) {
+            match File::open(segment_path(path, segment)) {
                 Ok(file) => self.open = Some((segment, file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),

@@ -20,6 +20,8 @@ use crate::coverage::{self, Entry};
 use crate::metadata::Metadata;
 use crate::plant::Plants;
 use crate::store::Store;
+use crate::timelines::Timelines;
+pub use at_rest::Oracle;
 use at_rest::{at_rest, likely_manager};
 
 /// Bytes of a segment of the log.
@@ -55,7 +57,9 @@ pub struct Tally {
     pub explained: u64,
     /// Blocks compared with the stopped server's files.
     pub compared_with_files: u64,
-    /// Servers started on what was derived on the way.
+    /// Those among them that were equal without masking.
+    pub identical: u64,
+    /// Servers started on what was derived.
     pub starts: u64,
     /// What went wrong.
     pub findings: u64,
@@ -63,6 +67,28 @@ pub struct Tally {
     pub telling: BTreeSet<Entry>,
     /// How often each (manager, operation, reference) was seen.
     pub seen: BTreeMap<Entry, u64>,
+}
+
+impl Tally {
+    /// Adds what was seen elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.references += other.references;
+        self.equal += other.equal;
+        self.without_image += other.without_image;
+        self.restored += other.restored;
+        self.clears += other.clears;
+        self.explained += other.explained;
+        self.compared_with_files += other.compared_with_files;
+        self.identical += other.identical;
+        self.starts += other.starts;
+        self.findings += other.findings;
+        self.telling.extend(other.telling);
+        for (entry, count) in other.seen {
+            *self.seen.entry(entry).or_default() += count;
+        }
+    }
 }
 
 impl fmt::Display for Tally {
@@ -77,13 +103,14 @@ impl fmt::Display for Tally {
             clears,
             explained,
             compared_with_files,
+            identical,
             ..
         } = self;
         write!(
             f,
             "{records} records, {} MB of WAL, {references} block changes: {equal} equal to the server's image, \
              {restored} images restored, {without_image} without image, {clears} implicit visibility clears, \
-             {compared_with_files} blocks compared with files, {explained} explained differences, {} findings",
+             {compared_with_files} blocks compared with files ({identical} equal without masking), {explained} explained differences, {} findings",
             bytes >> 20,
             self.findings
         )
@@ -105,6 +132,8 @@ pub struct Checker {
     early_clears: HashMap<BlockTag, u64>,
     /// GiST pages that items were pruned from.
     pruned_gist: HashSet<BlockTag>,
+    /// The timelines that the log went through.
+    timelines: Timelines,
     /// Where the last record begins and ends.
     last: Option<(WalPosition, WalPosition)>,
     /// The log from the beginning of the segment that is being written.
@@ -132,6 +161,7 @@ impl Checker {
         settings: Settings,
     ) -> Self {
         let block = || Box::new([0; BLOCK_LEN]);
+        let timelines = Timelines::from(metadata.timeline());
         Self {
             stream: WalStream::new(format, start),
             store,
@@ -142,6 +172,7 @@ impl Checker {
             hollow_maps: HashSet::new(),
             early_clears: HashMap::new(),
             pruned_gist: HashSet::new(),
+            timelines,
             last: None,
             segment: Vec::new(),
             plants: None,
@@ -154,33 +185,48 @@ impl Checker {
         self.stream.position()
     }
 
+    /// Where the last record begins and ends.
+    pub fn last(&self) -> Option<(WalPosition, WalPosition)> {
+        self.last
+    }
+
     /// Checks the records in the next bytes of the log.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.tally.bytes += bytes.len() as u64;
-        self.keep_segment(bytes);
+        self.feed_until(&mut bytes, None).map(|_| ())
+    }
+
+    /// The same, but not beyond the first record that begins at `stop` or later, as a standby does that is to recover
+    /// up to there. Takes the bytes off that it has checked and says whether it has stopped.
+    pub fn feed_until(&mut self, bytes: &mut &[u8], stop: Option<WalPosition>) -> Result<bool> {
+        let (before, from) = (*bytes, self.position());
         // The stream lends records out; it is taken aside so that they can be checked meanwhile.
         let format = LogFormat { page_magic: 0, segment_len: 1 << 24 };
         let mut stream = std::mem::replace(&mut self.stream, WalStream::new(format, WalPosition(0)));
         let result = loop {
-            match stream.next(&mut bytes) {
+            match stream.next(bytes) {
                 Ok(Next::Record(raw)) => {
-                    if let Err(error) = self.record(raw) {
-                        break Err(error);
+                    let stops = stop.is_some_and(|stop| raw.start >= stop);
+                    match self.record(raw) {
+                        Err(error) => break Err(error),
+                        Ok(()) if stops => break Ok(true),
+                        Ok(()) => {}
                     }
                 }
-                Ok(Next::More | Next::End(_)) => break Ok(()),
+                Ok(Next::More | Next::End(_)) => break Ok(false),
                 Err(damage) => break Err(damage.into()),
             }
         };
         self.stream = stream;
+        let taken = &before[..before.len() - bytes.len()];
+        self.tally.bytes += taken.len() as u64;
+        self.keep_segment(from, taken);
         result
     }
 
     /// Keeps the bytes of the segment that the log ends in: a server needs it to start.
-    fn keep_segment(&mut self, bytes: &[u8]) {
-        let at = (self.position().0 % SEGMENT_LEN) as usize;
+    fn keep_segment(&mut self, from: WalPosition, bytes: &[u8]) {
         if self.segment.is_empty() {
-            self.segment.resize(at, 0);
+            self.segment.resize((from.0 % SEGMENT_LEN) as usize, 0);
         }
         self.segment.extend_from_slice(bytes);
         let whole = self.segment.len() / SEGMENT_LEN as usize * SEGMENT_LEN as usize;
@@ -189,6 +235,7 @@ impl Checker {
 
     fn record(&mut self, raw: RawRecord<'_>) -> Result<()> {
         self.tally.records += 1;
+        let previous_end = self.last.map_or(raw.start, |(_, end)| end);
         self.last = Some((raw.start, raw.end));
         let mut references = std::mem::take(&mut self.references);
         let record = match decode(raw.bytes, raw.start, raw.end, &mut references) {
@@ -198,6 +245,11 @@ impl Checker {
                 return Ok(());
             }
         };
+        match self.timelines.observe(&record, previous_end) {
+            Ok(None) => {}
+            Ok(Some(finding)) => self.report(format_args!("{}: {finding}", Shown(&record))),
+            Err(underivable) => self.report(format_args!("{}: {underivable}", Shown(&record))),
+        }
         let result = self.decoded(&record);
         self.references = references;
         result.with_context(|| format!("record at {}", raw.start))
