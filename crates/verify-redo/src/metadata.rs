@@ -316,7 +316,8 @@ impl Metadata {
         }
         for (_, segment) in self.base_segments.iter().filter(|(kind, _)| *kind == slru) {
             if !directory.join(format!("{segment:04X}")).exists() {
-                findings.push(format!("{} {segment:04X} was not removed, but is not there", slru.directory()));
+                findings
+                    .push(format!("{} {segment:04X} was not removed, but is not there", slru.directory()));
             }
         }
         for ((_, number), page) in self.pages.iter().filter(|((kind, _), _)| *kind == slru) {
@@ -407,7 +408,8 @@ fn segments(base: &Path) -> Result<BTreeSet<(Slru, u32)>> {
     let mut segments = BTreeSet::new();
     for slru in ALL {
         for name in names(&base.join(slru.directory()))? {
-            let number = u32::from_str_radix(&name, 16).context("a file of transactions has a strange name")?;
+            let number =
+                u32::from_str_radix(&name, 16).context("a file of transactions has a strange name")?;
             segments.insert((slru, number));
         }
     }

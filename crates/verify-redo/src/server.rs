@@ -161,11 +161,7 @@ impl Server {
     }
 
     /// Waits for a condition; an error if the server ends before.
-    pub fn wait_for(
-        &mut self,
-        otherwise: &str,
-        mut holds: impl FnMut(&Self) -> Result<bool>,
-    ) -> Result<()> {
+    pub fn wait_for(&mut self, otherwise: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self)? {
             let process = self.process.as_mut().context("no server")?;

@@ -115,13 +115,15 @@ fn relation_files(data: &Path) -> Result<BTreeSet<String>> {
                 continue;
             }
             let name = path.strip_prefix(data)?.to_string_lossy().into_owned();
-            let is_relation = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+            let is_relation =
+                path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
             if is_relation && !name.contains("_fsm") {
                 files.insert(name);
             }
         }
     }
-    let unlogged: Vec<_> = files.iter().filter_map(|name| name.strip_suffix("_init")).map(str::to_owned).collect();
+    let unlogged: Vec<_> =
+        files.iter().filter_map(|name| name.strip_suffix("_init")).map(str::to_owned).collect();
     unlogged.iter().for_each(|name| {
         files.remove(name);
     });

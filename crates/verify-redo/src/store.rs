@@ -38,6 +38,14 @@ struct Fork {
     exists: bool,
 }
 
+impl Fork {
+    /// How many blocks it has.
+    fn len(&self) -> u32 {
+        let from_base = if let Base::File { blocks, .. } = self.base { blocks } else { 0 };
+        from_base.max(self.blocks.len() as u32)
+    }
+}
+
 /// Where the content of a fork's untouched blocks is.
 #[derive(Clone, Default)]
 enum Base {
@@ -170,9 +178,9 @@ impl Store {
                 self.tablespaces.insert(tablespace);
                 Ok(())
             }
-            FileChange::CreateTablespace { .. } => {
-                Err(io::Error::other("a tablespace outside of the data directory, of which there can be one only"))
-            }
+            FileChange::CreateTablespace { .. } => Err(io::Error::other(
+                "a tablespace outside of the data directory, of which there can be one only",
+            )),
             FileChange::DropTablespace(tablespace) => {
                 self.tablespaces.remove(&tablespace);
                 Ok(())
@@ -207,6 +215,7 @@ impl Store {
             relation,
             fork,
             blocks: entry.blocks.len() as u32,
+            len: entry.len(),
             manager: entry.manager,
         })
     }
@@ -255,8 +264,10 @@ impl Store {
             }
             fs::create_dir_all(&path)?;
             fs::write(path.join("PG_VERSION"), "15\n")?;
-            if let Some(&source) = self.clones.get(&directory) {
-                for entry in fs::read_dir(self.base.join(directory_path(source)))? {
+            // A database that was itself made since the base has all of its blocks in forks.
+            let source = self.clones.get(&directory).map(|&source| self.base.join(directory_path(source)));
+            if let Some(source) = source.filter(|source| source.exists()) {
+                for entry in fs::read_dir(source)? {
                     let entry = entry?;
                     fs::copy(entry.path(), path.join(entry.file_name()))?;
                 }
@@ -282,8 +293,7 @@ impl Store {
             }
             return Ok(());
         }
-        let from_base = if let Base::File { blocks, .. } = fork.base { blocks } else { 0 };
-        let blocks = from_base.max(fork.blocks.len() as u32);
+        let blocks = fork.len();
         fs::create_dir_all(&directory)?;
         let mut file = io::BufWriter::new(File::create(&path)?);
         for block in 0..blocks {
@@ -323,6 +333,8 @@ pub struct DerivedFork {
     pub fork: u8,
     /// One more than the highest derived block.
     pub blocks: u32,
+    /// How many blocks it has, untouched ones of the base among them.
+    pub len: u32,
     /// Whose records changed it; `None` if only images did.
     pub manager: Option<u8>,
 }

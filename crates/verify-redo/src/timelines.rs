@@ -66,9 +66,7 @@ impl Timelines {
             .with_context(|| format!("reading the history {name}"))?;
         let without_reasons = |text: &str| {
             let lines = text.lines().filter(|line| !line.is_empty());
-            lines
-                .map(|line| line.split('\t').take(2).collect::<Vec<_>>().join(" at "))
-                .collect::<Vec<_>>()
+            lines.map(|line| line.split('\t').take(2).collect::<Vec<_>>().join(" at ")).collect::<Vec<_>>()
         };
         let (ours, theirs) = (without_reasons(&ours), without_reasons(&theirs));
         Ok((ours != theirs).then(|| format!("{name}: derived {ours:?}, the server's {theirs:?}")))

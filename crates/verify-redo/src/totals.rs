@@ -61,8 +61,7 @@ impl Totals {
     /// The entries of the list that were not seen.
     fn missing(&self, quick: bool) -> Vec<Entry> {
         let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
-        entries
-            .retain(|entry| !self.tally.seen.contains_key(entry) && !(quick && coverage::is_long(entry)));
+        entries.retain(|entry| !self.tally.seen.contains_key(entry) && !(quick && coverage::is_long(entry)));
         entries
     }
 }

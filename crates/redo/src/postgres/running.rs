@@ -27,7 +27,8 @@ impl RunningXids {
             }
             let checkpoint = Checkpoint::of(record)?;
             let recovered = Recovered::of(record)?;
-            if matches!(checkpoint, Some((_, true))) || matches!(recovered, Some(Recovered::Promoted { .. })) {
+            if matches!(checkpoint, Some((_, true))) || matches!(recovered, Some(Recovered::Promoted { .. }))
+            {
                 self.xids.clear();
             }
             return Ok(());

@@ -142,7 +142,7 @@ impl Checker {
                 }
             }
         }
-        let end = derived.blocks;
+        let end = derived.len;
         if oracle == Oracle::Standby && files.read(end, &mut self.scratch.image)? {
             let (relation, fork) = (derived.relation, derived.fork);
             self.report(format_args!("{relation} fork {fork}: the server's goes on after block {end}"));

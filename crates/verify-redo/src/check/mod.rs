@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use zorya_redo::postgres::decode::image;
 use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_VISIBILITY, Record, decode};
 use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
+use zorya_redo::postgres::files::FileChange;
 use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::{
     BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
@@ -281,6 +282,9 @@ impl Checker {
             self.report(format_args!("{}: {underivable}", Shown(record)));
         }
         for change in changes {
+            if let FileChange::CloneDatabase { to, from } = change {
+                self.clone_explanations(from, to);
+            }
             self.metadata.change_files(&change);
             self.store.change_files(&change)?;
         }

@@ -102,7 +102,9 @@ impl Running {
         psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut this = Self(psql.spawn()?);
         let input = this.0.stdin.as_mut().context("psql has no input")?;
-        input.write_all(b"begin; insert into t values (-100, 'lost'); update t set v = 'lost' where id = 7;\n")?;
+        input.write_all(
+            b"begin; insert into t values (-100, 'lost'); update t set v = 'lost' where id = 7;\n",
+        )?;
         let writes = "select count(*) from pg_stat_activity where state = 'idle in transaction' \
                       and backend_xid is not null";
         server.wait_for("the transaction does not begin", |server| {

@@ -23,8 +23,7 @@ pub fn checker(server: &Server, arguments: &Arguments, totals: &mut Totals) -> R
     let settings = Settings { hints_logged: !arguments.no_checksums };
     let base = server.base();
     let metadata = Metadata::over(&base, NEXT_OFFSET)?;
-    let mut checker =
-        Checker::new(Store::over(&base), metadata, FORMAT, server.redo_position()?, settings);
+    let mut checker = Checker::new(Store::over(&base), metadata, FORMAT, server.redo_position()?, settings);
     checker.plants = totals.plants.take();
     if let Some(plants) = &mut checker.plants {
         plants.begin_cluster();

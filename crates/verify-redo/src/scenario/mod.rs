@@ -10,9 +10,9 @@ mod wraparound;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::Arguments;
 use crate::server::Server;
 use crate::totals::Totals;
-use crate::Arguments;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,9 +36,7 @@ impl Scenario {
             // Where blocks change in a way that no other scenario makes.
             (true, _) => &[Self::Suites, Self::Overflow],
             (false, true) => &[Self::Suites, Self::Crash, Self::Wraparound],
-            (false, false) => {
-                &[Self::Suites, Self::Crash, Self::Wraparound, Self::Overflow, Self::Mixed]
-            }
+            (false, false) => &[Self::Suites, Self::Crash, Self::Wraparound, Self::Overflow, Self::Mixed],
         }
     }
 

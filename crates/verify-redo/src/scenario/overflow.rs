@@ -23,7 +23,8 @@ pub fn run(mut server: Server, arguments: &Arguments, totals: &mut Totals) -> Re
     let rows = keys * ITEMS_PER_PAGE * (PAGES_PER_KEY + 1);
     eprintln!("building a hash index over {rows} rows");
     // Without a log of it.
-    let quietly = ["wal_level=minimal", "max_wal_senders=0", "wal_consistency_checking=", "maintenance_work_mem=256MB"];
+    let quietly =
+        ["wal_level=minimal", "max_wal_senders=0", "wal_consistency_checking=", "maintenance_work_mem=256MB"];
     server.start_with(&quietly.map(|setting| ["-c", setting]).concat())?;
     let build = format!(
         "begin; create table o (k int); insert into o select i % {keys} from generate_series(1, {rows}) i; \
