@@ -10,6 +10,7 @@ mod coverage;
 mod metadata;
 mod plant;
 mod receive;
+mod relation_files;
 mod scenario;
 mod segments;
 mod sequence;

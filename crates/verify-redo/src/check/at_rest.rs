@@ -12,7 +12,8 @@ use zorya_redo::postgres::synthesis::{self, LogEnd};
 use zorya_redo::postgres::{BLOCK_LEN, WalPosition, manager, mask};
 
 use super::{Checker, GIST_FLAGS_AT, SEGMENT_LEN, Scratch, around};
-use crate::store::{DerivedFork, RelationFiles};
+use crate::relation_files::RelationFiles;
+use crate::store::DerivedFork;
 
 /// What masks hide while the server runs, but must be equal once it has stopped.
 #[derive(Debug, PartialEq, Eq)]
