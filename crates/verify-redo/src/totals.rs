@@ -61,7 +61,8 @@ impl Totals {
     /// The entries of the list that were not seen.
     fn missing(&self, quick: bool) -> Vec<Entry> {
         let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
-        entries.retain(|entry| !self.tally.seen.contains_key(entry) && !(quick && coverage::is_long(entry)));
+        let seen = &self.tally.seen;
+        entries.retain(|entry| !(seen.contains_key(entry) || quick && coverage::is_long(entry)));
         entries
     }
 }
