@@ -37,9 +37,6 @@ use totals::Totals;
 /// The page magic of PostgreSQL 15 and the default segment size.
 const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
 
-/// Whether the record of a multixact writes the next one's offset too: from 15.16 on.
-const NEXT_OFFSET: bool = true;
-
 /// Verifies PostgreSQL's redo in Rust against PostgreSQL's own images of every changed block.
 #[derive(Parser)]
 struct Arguments {

@@ -96,6 +96,14 @@ impl Server {
         Ok(fs::read_to_string(self.dir.join("server.log"))?)
     }
 
+    /// The number of the minor release.
+    pub fn minor_version(&self) -> Result<u32> {
+        let output = self.program("postgres").arg("--version").output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.split_whitespace().find_map(|word| word.strip_prefix("15."));
+        version.with_context(|| format!("not PostgreSQL 15: {text}"))?.parse().context("a strange version")
+    }
+
     /// The directory of the socket.
     pub fn dir(&self) -> &Path {
         &self.dir

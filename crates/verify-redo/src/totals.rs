@@ -5,7 +5,7 @@ use zorya_redo::postgres::manager;
 use crate::check::{Checker, Tally};
 use crate::coverage::{self, Entry};
 use crate::metadata::Compared;
-use crate::plant::Plants;
+use crate::plant::{Bug, Plants};
 
 /// The sum over scenarios.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Totals {
         println!(
             "{checkpoints} checkpoints' counters, {pages} pages of transaction files and {files} other files compared"
         );
-        let missed = self.plants.as_ref().map_or(0, report_plants);
+        let missed = self.plants.as_ref().map_or(0, |plants| self.report_plants(plants));
         println!("{} servers started on derived data directories", tally.starts);
         let telling = silent.is_empty() || self.plants.is_some() || !is_whole;
         let clean = tally.findings == 0 && missing.is_empty() && telling && missed == 0;
@@ -62,17 +62,27 @@ impl Totals {
     fn missing(&self, quick: bool) -> Vec<Entry> {
         let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
         let seen = &self.tally.seen;
+        if self.plants.is_some() {
+            // Bugs are planted into blocks only, and scenarios left out that add none.
+            entries.retain(|entry| entry.reference.is_some());
+        }
         entries.retain(|entry| !(seen.contains_key(entry) || quick && coverage::is_long(entry)));
         entries
     }
-}
 
-/// Prints which planted bugs were not noticed, and returns how many.
-fn report_plants(plants: &Plants) -> usize {
-    for (entry, bug) in plants.missed() {
-        println!("NOT NOTICED {entry} {bug}");
+    /// Prints which bugs were not noticed, or could not even be planted, and returns how many: each kind of block change
+    /// that was seen must have been left out once, and corrupted once.
+    fn report_plants(&self, plants: &Plants) -> usize {
+        let seen = self.tally.seen.keys().filter(|entry| entry.reference.is_some());
+        let due = seen.filter(|entry| !coverage::changes_nothing(entry));
+        let missed: Vec<_> = due
+            .flat_map(|entry| [(*entry, Bug::LeftOut), (*entry, Bug::Corrupted)])
+            .filter(|(entry, bug)| !plants.has_noticed(*entry, *bug))
+            .collect();
+        for (entry, bug) in &missed {
+            println!("NOT NOTICED {entry} {bug}: planted {} times", plants.tries(*entry, *bug));
+        }
+        println!("{} planted bugs noticed, {} not", plants.noticed(), missed.len());
+        missed.len()
     }
-    let missed = plants.missed().count();
-    println!("{} planted bugs noticed, {missed} not", plants.noticed());
-    missed
 }

@@ -60,6 +60,8 @@ pub struct Checker {
     last: Option<(WalPosition, WalPosition)>,
     /// The log from the beginning of the segment that is being written.
     segment: Vec<u8>,
+    /// Whether the server's minor release flags GiST pages that it removed items from.
+    pub flags_gist: bool,
     /// Bugs to plant, in a run that is to find them.
     pub plants: Option<Plants>,
     /// What was counted.
@@ -97,6 +99,7 @@ impl Checker {
             timelines,
             last: None,
             segment: Vec::new(),
+            flags_gist: true,
             plants: None,
             tally: Tally::default(),
         }

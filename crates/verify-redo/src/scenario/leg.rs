@@ -9,7 +9,12 @@ use crate::segments::Segments;
 use crate::server::Server;
 use crate::store::Store;
 use crate::totals::Totals;
-use crate::{Arguments, FORMAT, NEXT_OFFSET, start};
+use crate::{Arguments, FORMAT, start};
+
+/// From this minor release on, the record of a multixact writes the next one's offset too.
+const NEXT_OFFSET_FROM: u32 = 16;
+/// Up to this one, servers flag GiST pages that they removed items from. 15.20 does not; 15.19 was not looked at.
+const FLAGS_GIST_UNTIL: u32 = 18;
 
 /// Keeps all of the log in the server's files.
 pub fn keep_log(server: &Server) -> Result<()> {
@@ -22,8 +27,10 @@ pub fn keep_log(server: &Server) -> Result<()> {
 pub fn checker(server: &Server, arguments: &Arguments, totals: &mut Totals) -> Result<Checker> {
     let settings = Settings { hints_logged: !arguments.no_checksums };
     let base = server.base();
-    let metadata = Metadata::over(&base, NEXT_OFFSET)?;
+    let minor = server.minor_version()?;
+    let metadata = Metadata::over(&base, minor >= NEXT_OFFSET_FROM)?;
     let mut checker = Checker::new(Store::over(&base), metadata, FORMAT, server.redo_position()?, settings);
+    checker.flags_gist = minor <= FLAGS_GIST_UNTIL;
     checker.plants = totals.plants.take();
     if let Some(plants) = &mut checker.plants {
         plants.begin_cluster();

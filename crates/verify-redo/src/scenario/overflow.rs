@@ -42,8 +42,11 @@ pub fn run(mut server: Server, arguments: &Arguments, totals: &mut Totals) -> Re
     let after = bitmaps(&server)?;
     ensure!((before, after) == (1, 2), "from {before} to {after} bitmaps of overflow pages");
     server.stop()?;
-    let checker = leg::verify(&server, arguments, totals)?;
-    totals.add(checker);
+    // The one record that begins a bitmap can take one bug at a time: to be left out, and to be corrupted.
+    for _ in 0..if arguments.plant { 2 } else { 1 } {
+        let checker = leg::verify(&server, arguments, totals)?;
+        totals.add(checker);
+    }
     Ok(())
 }
 
