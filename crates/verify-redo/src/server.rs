@@ -27,6 +27,7 @@ wal_consistency_checking = 'all'
 wal_level = logical
 max_wal_size = 64MB
 min_wal_size = 32MB
+wal_sender_timeout = 0
 max_prepared_transactions = 20
 track_commit_timestamp = on
 allow_in_place_tablespaces = on

@@ -34,6 +34,7 @@ pub fn run(mut server: Server, arguments: &Arguments, totals: &mut Totals) -> Re
     workload::run(&server, arguments.sources.as_deref(), arguments.quick, arguments.pgbench_seconds)?;
     server.stop()?;
     let mut checker = checking.join().map_err(|_| anyhow!("the checker panicked"))??;
+    leg::ends_with_checkpoint(&server, &checker)?;
     checker.compare_files(&server.data(), Oracle::Primary)?;
     if !arguments.plant {
         start::compare(&mut server, &mut checker)?;
