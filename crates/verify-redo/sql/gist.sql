@@ -28,6 +28,10 @@ create index sb_b2 on sb using gist (b) with (buffering = on);
 create table st (v tsvector);
 create index st_v on st using gist (v);
 insert into st select to_tsvector('simple', md5(i::text) || ' ' || md5((i % 100)::text)) from generate_series(1, 3000) i;
+-- Few keys to a page: inner pages split often.
+create table sw (v tsvector);
+create index sw_v on sw using gist (v tsvector_ops (siglen = 1000));
+insert into sw select array_to_tsvector(array(select md5((i * 1000 + j)::text) from generate_series(1, 100) j)) from generate_series(1, 1500) i;
 -- An unlogged index build's stand-in positions (wal_level minimal aside) come from a temporary relation.
 create temp table tt (p point);
 create index on tt using gist (p);

@@ -22,6 +22,12 @@ delete from hd where v < 300;
 select count(*) from hd where k = 5;
 select count(*) from hd where k = 5;
 insert into hd select 5, i from generate_series(1000, 1200) i;
+-- Again, in buckets of their own.
+insert into hd select k, 2000 + i from generate_series(101, 103) k, generate_series(1, 400) i;
+delete from hd where k between 101 and 103 and v < 2300;
+select (select count(*) from hd where k = 101), (select count(*) from hd where k = 102), (select count(*) from hd where k = 103);
+select (select count(*) from hd where k = 101), (select count(*) from hd where k = 102), (select count(*) from hd where k = 103);
+insert into hd select k, 4000 + i from generate_series(101, 103) k, generate_series(1, 200) i;
 -- An index over rows that are there: it begins with many buckets.
 create table hb (k int);
 insert into hb select i from generate_series(1, 5000) i;

@@ -90,6 +90,14 @@ begin;
 update parent set v = v + 1 where id = 100;
 select from dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select 1 from parent where id = 100 for key share') as locked (one int);
 commit;
+begin;
+update parent set v = v + 1 where id = 101;
+select from dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select 1 from parent where id = 101 for key share') as locked (one int);
+commit;
+begin;
+update parent set v = v + 1 where id = 102;
+select from dblink('host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' dbname=heap', 'select 1 from parent where id = 102 for key share') as locked (one int);
+commit;
 vacuum (freeze) parent;
 -- A catalog that is rewritten while a slot decodes.
 select from pg_create_logical_replication_slot('decoding', 'test_decoding');

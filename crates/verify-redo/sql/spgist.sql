@@ -12,6 +12,9 @@ insert into x select repeat(chr(33 + i % 90), i % 40) || i from generate_series(
 insert into x select repeat('common prefix of some length ', 10) || md5(i::text) from generate_series(1, 3000) i;
 insert into x select chr(1 + (i * 31) % 126) || chr(1 + i % 126) || chr(1 + (i / 126) % 126) || repeat(md5(i::text), 3) from generate_series(1, 20000) i;
 insert into x select repeat('common', 1 + i % 30) || chr(200 + i % 50) || i from generate_series(1, 3000) i;
+-- Prefixes that turn out to be shorter, on pages that are full.
+insert into x select repeat('prefix ' || k || ' ', 40) || md5(i::text) || md5(k::text) from generate_series(1, 60) k, generate_series(1, 150) i;
+insert into x select left(repeat('prefix ' || k || ' ', 40), 20 + l * 25) || md5(l::text) from generate_series(1, 60) k, generate_series(1, 8) l;
 delete from q where id % 3 = 0;
 delete from x where t < '8';
 vacuum q;

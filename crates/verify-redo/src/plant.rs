@@ -44,17 +44,20 @@ pub struct Plants {
 }
 
 impl Plants {
+    /// Blocks of another cluster are others, even if they are called the same.
+    pub fn begin_cluster(&mut self) {
+        self.open.clear();
+        self.spoiled.clear();
+    }
+
     /// The bug to plant into the outcome of a record at a block, if any.
     pub fn next(&mut self, entry: Entry, tag: BlockTag) -> Option<Bug> {
         if self.open.contains_key(&tag) || coverage::changes_nothing(&entry) {
             return None;
         }
-        let tries = |bug: &Bug| self.tried.get(&(entry, *bug)).copied().unwrap_or(0);
-        let due = |bug: &Bug| {
-            let plant = (entry, *bug);
-            !self.noticed.contains(&plant) && tries(bug) < ATTEMPTS
-        };
-        let bug = [Bug::LeftOut, Bug::Corrupted].into_iter().filter(due).min_by_key(tries)?;
+        let due = |bug: &Bug| !self.has_noticed(entry, *bug) && self.tries(entry, *bug) < ATTEMPTS;
+        let bugs = [Bug::LeftOut, Bug::Corrupted].into_iter().filter(due);
+        let bug = bugs.min_by_key(|bug| self.tries(entry, *bug))?;
         *self.tried.entry((entry, bug)).or_default() += 1;
         self.open.insert(tag, (entry, bug));
         self.spoiled.insert(tag);
@@ -82,8 +85,13 @@ impl Plants {
         self.noticed.len()
     }
 
-    /// Those that were planted and never noticed.
-    pub fn missed(&self) -> impl Iterator<Item = (Entry, Bug)> + '_ {
-        self.tried.keys().copied().filter(|plant| !self.noticed.contains(plant))
+    /// Whether the bug was noticed.
+    pub fn has_noticed(&self, entry: Entry, bug: Bug) -> bool {
+        self.noticed.contains(&(entry, bug))
+    }
+
+    /// How often it was planted.
+    pub fn tries(&self, entry: Entry, bug: Bug) -> u32 {
+        self.tried.get(&(entry, bug)).copied().unwrap_or(0)
     }
 }

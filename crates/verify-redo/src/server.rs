@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use zorya_redo::postgres::WalPosition;
+use zorya_redo::postgres::checkpoint::Counters;
+use zorya_redo::postgres::control::ControlFile;
 
 /// Where the distribution's PostgreSQL 15 has its programs.
 pub const BIN: &str = "/usr/lib/postgresql/15/bin";
@@ -25,6 +27,7 @@ wal_consistency_checking = 'all'
 wal_level = logical
 max_wal_size = 64MB
 min_wal_size = 32MB
+wal_sender_timeout = 0
 max_prepared_transactions = 20
 track_commit_timestamp = on
 allow_in_place_tablespaces = on
@@ -42,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a cluster under `dir` and keeps a copy of it as `initdb` left it.
+    /// Makes a cluster under `dir`.
     pub fn create(dir: &Path, checksums: bool, settings: &str) -> Result<Self> {
         let this = Self { dir: dir.to_owned(), process: None };
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
@@ -59,27 +62,47 @@ impl Server {
             initdb.arg("--data-checksums");
         }
         run_quietly(&mut initdb)?;
-        let mut copy = as_engine("cp");
-        copy.args(["-a", "--reflink=auto"]).args([this.data(), this.base()]);
-        run_quietly(&mut copy)?;
         let conf = this.data().join("postgresql.conf");
         fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + "\n")?;
         Ok(this)
     }
 
-    /// Another cluster, in a directory within that of a first one: a copy of it as `initdb` left it.
-    pub fn sibling(first: &Path, name: &str) -> Result<Self> {
+    /// Keeps a copy of the data directory as it is now, while the server is stopped: what redo begins with. The log is
+    /// no part of it.
+    pub fn keep_base(&self) -> Result<()> {
+        let base = self.base();
+        if base.exists() {
+            fs::remove_dir_all(&base)?;
+        }
+        copy(&self.data(), &base)?;
+        for entry in fs::read_dir(base.join("pg_wal"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another cluster, in a directory within that of a first one: a copy of a data directory.
+    pub fn copy_of(data: &Path, first: &Path, name: &str) -> Result<Self> {
         let dir = first.join(name);
         run_quietly(as_engine("mkdir").arg(&dir))?;
-        run_quietly(
-            as_engine("cp").args(["-a", "--reflink=auto"]).args([first.join("base"), dir.join("data")]),
-        )?;
+        copy(data, &dir.join("data"))?;
         Ok(Self { dir, process: None })
     }
 
     /// What the server said since it was started last.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.dir.join("server.log"))?)
+    }
+
+    /// The number of the minor release.
+    pub fn minor_version(&self) -> Result<u32> {
+        let output = self.program("postgres").arg("--version").output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.split_whitespace().find_map(|word| word.strip_prefix("15."));
+        version.with_context(|| format!("not PostgreSQL 15: {text}"))?.parse().context("a strange version")
     }
 
     /// The directory of the socket.
@@ -92,7 +115,7 @@ impl Server {
         self.dir.join("data")
     }
 
-    /// The copy of the data directory as `initdb` left it.
+    /// The copy of the data directory that redo begins with.
     pub fn base(&self) -> PathBuf {
         self.dir.join("base")
     }
@@ -110,30 +133,60 @@ impl Server {
         command
     }
 
-    /// Where redo would begin after `initdb`: the position from which the log says everything.
+    /// Where redo would begin after the base: the position from which the log says everything.
     pub fn redo_position(&self) -> Result<WalPosition> {
-        let output = self.program("pg_controldata").arg("-D").arg(self.base()).output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().find_map(|line| line.strip_prefix("Latest checkpoint's REDO location:"));
-        Ok(line.context("pg_controldata names no redo position")?.parse()?)
+        Ok(control_file(&self.base())?.checkpoint()?.redo)
+    }
+
+    /// The last checkpoint's record, after the server was stopped.
+    pub fn checkpoint_position(&self) -> Result<WalPosition> {
+        Ok(control_file(&self.data())?.checkpoint_position())
+    }
+
+    /// The counters, after the server was stopped.
+    pub fn counters(&self) -> Result<Counters> {
+        Ok(control_file(&self.data())?.checkpoint()?.counters)
     }
 
     /// Starts the server and waits until it answers.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with arguments.
+    pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.spawn(arguments)?;
+        self.wait_for("the server does not answer", |server| Ok(server.psql("postgres", "select 1").is_ok()))
+    }
+
+    /// Starts the server without waiting.
+    pub fn spawn(&mut self, arguments: &[&str]) -> Result<()> {
         let log = fs::File::create(self.dir.join("server.log"))?;
         let mut command = self.program("postgres");
-        command.arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
+        command.arg("-D").arg(self.data()).arg("-k").arg(&self.dir).args(arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("starting postgres")?);
+        Ok(())
+    }
+
+    /// Waits for a condition; an error if the server ends before.
+    pub fn wait_for(&mut self, otherwise: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.psql("postgres", "select 1").is_err() {
+        while !holds(self)? {
             let process = self.process.as_mut().context("no server")?;
             if let Some(status) = process.try_wait()? {
-                bail!("the server ended with {status}; see {}", self.dir.join("server.log").display());
+                bail!("the server ended with {status}: {}", self.log()?.trim());
             }
-            ensure!(Instant::now() < deadline, "the server does not answer");
-            std::thread::sleep(Duration::from_millis(50));
+            ensure!(Instant::now() < deadline, "{otherwise}");
+            std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Waits until the server ends by itself.
+    pub fn wait_for_end(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.wait()?;
         Ok(())
     }
 
@@ -146,6 +199,15 @@ impl Server {
             .output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Ends the server as a crash would: nothing more is written.
+    pub fn crash(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        // An immediate shutdown: the children of a killed postmaster would live on.
+        kill(Pid::from_raw(process.id() as i32), Signal::SIGQUIT)?;
+        process.wait()?;
+        Ok(())
     }
 
     /// Stops the server: a fast shutdown, which sends the rest of the log first.
@@ -169,12 +231,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // An immediate shutdown: the children of a killed postmaster would live on.
-            let _ = kill(Pid::from_raw(process.id() as i32), Signal::SIGQUIT);
-            let _ = process.wait();
-        }
+        let _ = self.crash();
     }
+}
+
+fn control_file(data: &Path) -> Result<ControlFile> {
+    Ok(ControlFile::read(&fs::read(data.join("global/pg_control"))?)?)
+}
+
+/// Copies a directory.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    run_quietly(as_engine("cp").args(["-a", "--reflink=auto"]).args([from, to]))
 }
 
 /// A command as the engine's user: engines refuse root.

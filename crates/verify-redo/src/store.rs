@@ -1,6 +1,6 @@
 //! The blocks that redo has derived so far, over the files that `initdb` left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,19 +13,7 @@ use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::visibility;
 use zorya_redo::postgres::{BLOCK_LEN, checksum};
 
-const DEFAULT_TABLESPACE: u32 = 1663;
-const GLOBAL_TABLESPACE: u32 = 1664;
-const BLOCKS_PER_SEGMENT: u32 = 131_072;
-
-/// The path of a fork's first file below a data directory. Only the two tablespaces of a fresh cluster have one.
-fn base_path(relation: Relation, fork: u8) -> Option<PathBuf> {
-    let suffix = ["", "_fsm", "_vm", "_init"].get(usize::from(fork))?;
-    match relation.tablespace {
-        DEFAULT_TABLESPACE => Some(format!("base/{}/{}{suffix}", relation.database, relation.number).into()),
-        GLOBAL_TABLESPACE => Some(format!("global/{}{suffix}", relation.number).into()),
-        _ => None,
-    }
-}
+use crate::relation_files::{BLOCKS_PER_SEGMENT, VERSION_DIRECTORY, base_path, directory_path, segment_path};
 
 /// A fork of a relation: its derived blocks, by number; a hole where the block is still as in its base.
 #[derive(Clone, Default)]
@@ -36,6 +24,14 @@ struct Fork {
     manager: Option<u8>,
     /// Whether there is a file, be it empty.
     exists: bool,
+}
+
+impl Fork {
+    /// How many blocks it has.
+    fn len(&self) -> u32 {
+        let from_base = if let Base::File { blocks, .. } = self.base { blocks } else { 0 };
+        from_base.max(self.blocks.len() as u32)
+    }
 }
 
 /// Where the content of a fork's untouched blocks is.
@@ -58,6 +54,8 @@ pub struct Store {
     clones: HashMap<Directory, Directory>,
     /// Databases' directories that were created, and those that are gone.
     directories: BTreeMap<Directory, bool>,
+    /// Tablespaces in the data directory that were created and not dropped.
+    tablespaces: BTreeSet<u32>,
 }
 
 impl Store {
@@ -68,6 +66,7 @@ impl Store {
             forks: HashMap::new(),
             clones: HashMap::new(),
             directories: BTreeMap::new(),
+            tablespaces: BTreeSet::new(),
         }
     }
 
@@ -163,9 +162,18 @@ impl Store {
                 self.clones.remove(&directory);
                 Ok(())
             }
-            FileChange::CreateTablespace { .. }
-            | FileChange::RelationMap { .. }
-            | FileChange::DropTablespace(_) => Ok(()),
+            FileChange::CreateTablespace { tablespace, path: [] } => {
+                self.tablespaces.insert(tablespace);
+                Ok(())
+            }
+            FileChange::CreateTablespace { .. } => Err(io::Error::other(
+                "a tablespace outside of the data directory, of which there can be one only",
+            )),
+            FileChange::DropTablespace(tablespace) => {
+                self.tablespaces.remove(&tablespace);
+                Ok(())
+            }
+            FileChange::RelationMap { .. } => Ok(()),
         }
     }
 
@@ -195,6 +203,7 @@ impl Store {
             relation,
             fork,
             blocks: entry.blocks.len() as u32,
+            len: entry.len(),
             manager: entry.manager,
         })
     }
@@ -214,22 +223,13 @@ impl Store {
     }
 }
 
-/// The directory of a version in a tablespace: the major version and the catalog's.
-const VERSION_DIRECTORY: &str = "PG_15_202209061";
-
-fn directory_path(directory: Directory) -> PathBuf {
-    let Directory { tablespace, database } = directory;
-    match tablespace {
-        DEFAULT_TABLESPACE => format!("base/{database}").into(),
-        GLOBAL_TABLESPACE => "global".into(),
-        _ => format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}/{database}").into(),
-    }
-}
-
 impl Store {
     /// Makes the files of relations in `target`, which is a copy of the base, what redo derived: databases first, then
     /// every fork that a record touched, with checksums.
     pub fn write_files(&mut self, target: &Path, checksums: bool) -> Result<()> {
+        for tablespace in &self.tablespaces {
+            fs::create_dir_all(target.join(format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}")))?;
+        }
         for (&directory, &exists) in &self.directories {
             let path = target.join(directory_path(directory));
             if !exists {
@@ -240,8 +240,10 @@ impl Store {
             }
             fs::create_dir_all(&path)?;
             fs::write(path.join("PG_VERSION"), "15\n")?;
-            if let Some(&source) = self.clones.get(&directory) {
-                for entry in fs::read_dir(self.base.join(directory_path(source)))? {
+            // A database that was itself made since the base has all of its blocks in forks.
+            let source = self.clones.get(&directory).map(|&source| self.base.join(directory_path(source)));
+            if let Some(source) = source.filter(|source| source.exists()) {
+                for entry in fs::read_dir(source)? {
                     let entry = entry?;
                     fs::copy(entry.path(), path.join(entry.file_name()))?;
                 }
@@ -267,12 +269,15 @@ impl Store {
             }
             return Ok(());
         }
-        let from_base = if let Base::File { blocks, .. } = fork.base { blocks } else { 0 };
-        let blocks = from_base.max(fork.blocks.len() as u32);
-        anyhow::ensure!(blocks <= BLOCKS_PER_SEGMENT, "a relation of more than one file");
+        let blocks = fork.len();
         fs::create_dir_all(&directory)?;
         let mut file = io::BufWriter::new(File::create(&path)?);
         for block in 0..blocks {
+            if block > 0 && block.is_multiple_of(BLOCKS_PER_SEGMENT) {
+                io::Write::flush(&mut file)?;
+                let next = segment_path(&path, block / BLOCKS_PER_SEGMENT);
+                file = io::BufWriter::new(File::create(next)?);
+            }
             let tag = BlockTag { relation, fork: number, block };
             let mut page = match self.existing(tag)? {
                 Some(page) => Box::new(*page),
@@ -295,59 +300,10 @@ pub struct DerivedFork {
     pub fork: u8,
     /// One more than the highest derived block.
     pub blocks: u32,
+    /// How many blocks it has, untouched ones of the base among them.
+    pub len: u32,
     /// Whose records changed it; `None` if only images did.
     pub manager: Option<u8>,
-}
-
-/// The files of a fork in a data directory.
-pub struct RelationFiles {
-    path: Option<PathBuf>,
-    open: Option<(u32, File)>,
-}
-
-impl RelationFiles {
-    /// Looks for the fork's first file.
-    pub fn open(data: &Path, relation: Relation, fork: u8) -> io::Result<Self> {
-        let suffix = ["", "_fsm", "_vm", "_init"][usize::from(fork.min(3))];
-        let path = match base_path(relation, fork) {
-            Some(path) => Some(data.join(path)),
-            None => version_directory(&data.join(format!("pg_tblspc/{}", relation.tablespace)))?
-                .map(|version| version.join(format!("{}/{}{suffix}", relation.database, relation.number))),
-        };
-        Ok(Self { path, open: None })
-    }
-
-    /// Reads a block; says whether it exists.
-    pub fn read(&mut self, block: u32, into: &mut Block) -> io::Result<bool> {
-        let Some(path) = &self.path else { return Ok(false) };
-        let segment = block / BLOCKS_PER_SEGMENT;
-        if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
-            let mut name = path.clone().into_os_string();
-            if segment > 0 {
-                name.push(format!(".{segment}"));
-            }
-            match File::open(PathBuf::from(name)) {
-                Ok(file) => self.open = Some((segment, file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        let Some((_, file)) = &self.open else { return Ok(false) };
-        match file.read_exact_at(into, u64::from(block % BLOCKS_PER_SEGMENT) * BLOCK_LEN as u64) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The one directory in a tablespace, named after the version.
-fn version_directory(tablespace: &Path) -> io::Result<Option<PathBuf>> {
-    match std::fs::read_dir(tablespace) {
-        Ok(mut entries) => entries.next().transpose().map(|entry| entry.map(|entry| entry.path())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn in_directory(relation: Relation, directory: Directory) -> bool {

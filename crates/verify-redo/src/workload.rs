@@ -23,9 +23,6 @@ const SCRIPTS: &[(&str, &str)] = &[
 /// What the server is stopped with.
 const LAST: &str = include_str!("../sql/last.sql");
 
-/// What takes its time: only in the long form.
-const MANY: &str = include_str!("../sql/many.sql");
-
 /// Runs the coverage scripts, pgbench, and PostgreSQL's own suites where there are sources.
 pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds: u32) -> Result<()> {
     for (name, script) in SCRIPTS {
@@ -37,10 +34,6 @@ pub fn run(server: &Server, sources: Option<&Path>, quick: bool, pgbench_seconds
     server.psql("postgres", "alter system set autovacuum = on")?;
     server.psql("postgres", "select pg_reload_conf()")?;
     pgbench(server, if quick { 5 } else { pgbench_seconds })?;
-    if !quick {
-        script_on(server, "many", MANY)?;
-        run_quietly(server.program("vacuumdb").args(["--all", "--freeze", "--quiet"]))?;
-    }
     if let Some(sources) = sources {
         suites(server, sources)?;
     }

@@ -9,7 +9,8 @@
 //! * [`heap`], [`heap2`], [`btree`], [`hash`], [`gin`], [`gist`], [`spgist`], [`brin`], [`sequence`], [`generic`]: the
 //!   families of records;
 //! * [`files`], [`xact`], [`slru`]: what records do to files as wholes, how transactions end, and the files about that;
-//! * [`checkpoint`], [`running`], [`hold`]: counters, running transactions, and what they say of pages;
+//! * [`checkpoint`], [`recovery`], [`running`], [`hold`]: counters, ends of recoveries, running transactions, and what
+//!   they say of pages;
 //! * [`control`], [`synthesis`], [`origins`], [`checksum`]: what a server needs to start from derived files;
 //! * [`mask`]: what may differ between a derived page and the server's own.
 //!
@@ -37,6 +38,7 @@ pub mod origins;
 mod outcome;
 pub mod page;
 mod position;
+pub mod recovery;
 pub mod running;
 mod sequence;
 pub mod slru;

@@ -6,12 +6,13 @@ use super::checkpoint::Checkpoint;
 use super::decode::record::Record;
 use super::error::Underivable;
 use super::manager;
+use super::recovery::Recovered;
 use super::xact::{self, Xact};
 
 /// The set of transactions that have written a record and neither ended nor been prepared.
 ///
 /// A server that crashed leaves transactions behind that never end; its next shutdown or end-of-recovery checkpoint
-/// empties the set. A subtransaction leaves it with its top-level transaction, or when it is rolled back.
+/// empties the set, or the record of a promotion, which no such checkpoint goes with. A subtransaction leaves it with its top-level transaction, or when it is rolled back.
 #[derive(Clone, Debug, Default)]
 pub struct RunningXids {
     xids: BTreeSet<u32>,
@@ -24,7 +25,10 @@ impl RunningXids {
             if record.xid != 0 {
                 self.xids.insert(record.xid);
             }
-            if let Some((_, true)) = Checkpoint::of(record)? {
+            let checkpoint = Checkpoint::of(record)?;
+            let recovered = Recovered::of(record)?;
+            if matches!(checkpoint, Some((_, true))) || matches!(recovered, Some(Recovered::Promoted { .. }))
+            {
                 self.xids.clear();
             }
             return Ok(());
@@ -66,5 +70,28 @@ impl RunningXids {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.xids.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::record::decode;
+    use crate::postgres::position::WalPosition;
+
+    #[test]
+    fn a_promotion_ends_what_ran_and_an_online_checkpoint_does_not() {
+        let mut running = RunningXids::default();
+        let mut observe = |xid, manager, info, main: Vec<u8>| {
+            let bytes = Content { xid, manager, info, blocks: vec![], main }.record(WalPosition(64));
+            let mut references = Vec::new();
+            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            running.observe(&record).unwrap();
+            running.len()
+        };
+        assert_eq!(observe(700, manager::HEAP, 0x70, vec![1]), 1);
+        assert_eq!(observe(0, manager::XLOG, 0x10, Checkpoint::default().bytes().to_vec()), 1);
+        assert_eq!(observe(0, manager::XLOG, 0x90, vec![2; 16]), 0);
     }
 }

@@ -12,7 +12,8 @@ use zorya_redo::postgres::synthesis::{self, LogEnd};
 use zorya_redo::postgres::{BLOCK_LEN, WalPosition, manager, mask};
 
 use super::{Checker, GIST_FLAGS_AT, SEGMENT_LEN, Scratch, around};
-use crate::store::{DerivedFork, RelationFiles};
+use crate::relation_files::RelationFiles;
+use crate::store::DerivedFork;
 
 /// What masks hide while the server runs, but must be equal once it has stopped.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,23 +61,43 @@ pub(super) fn likely_manager(block: &Block) -> u8 {
     }
 }
 
+/// Whose files what was derived is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    /// The server that wrote the log. It knows a few things that the log does not say: what is explained.
+    Primary,
+    /// A stock server that knows nothing but the log: nothing needs to be explained, and files end where ours do.
+    Standby,
+}
+
+/// Whether two pages are equal but for their checksums, which nobody has computed for the derived one.
+fn is_identical(derived: &Block, server: &Block) -> bool {
+    derived[..8] == server[..8] && derived[10..] == server[10..]
+}
+
 impl Checker {
-    /// Compares every derived block with the files of the stopped server.
-    pub fn compare_files(&mut self, data: &Path) -> Result<()> {
+    /// Compares every derived block with the files of a stopped server.
+    pub fn compare_files(&mut self, data: &Path, oracle: Oracle) -> Result<()> {
         self.check_early_clears();
         let mut forks: Vec<_> = self.store.forks().collect();
         forks.retain(|fork| fork.fork != FORK_FREE_SPACE && fork.blocks > 0);
         forks.sort_by_key(|fork| (fork.relation, fork.fork));
         for fork in forks {
-            self.compare_fork(data, &fork).with_context(|| format!("comparing {}", fork.relation))?;
+            self.compare_fork(data, &fork, oracle).with_context(|| format!("comparing {}", fork.relation))?;
         }
         for finding in self.metadata.compare_files(data)? {
+            self.report(format_args!("{finding}"));
+        }
+        // A standby that was told to go on alone has begun a timeline that we know nothing of.
+        if oracle == Oracle::Primary
+            && let Some(finding) = self.timelines.compare(data)?
+        {
             self.report(format_args!("{finding}"));
         }
         Ok(())
     }
 
-    fn compare_fork(&mut self, data: &Path, derived: &DerivedFork) -> Result<()> {
+    fn compare_fork(&mut self, data: &Path, derived: &DerivedFork, oracle: Oracle) -> Result<()> {
         let mut files = RelationFiles::open(data, derived.relation, derived.fork)?;
         for block in 0..derived.blocks {
             let tag = BlockTag { relation: derived.relation, fork: derived.fork, block };
@@ -85,6 +106,10 @@ impl Checker {
             self.tally.compared_with_files += 1;
             if !files.read(block, &mut self.scratch.image)? {
                 self.report(format_args!("{tag}: derived, but not in the server's files"));
+                continue;
+            }
+            if is_identical(&self.scratch.derived, &self.scratch.image) {
+                self.tally.identical += 1;
                 continue;
             }
             let manager = derived.manager.unwrap_or_else(|| likely_manager(&self.scratch.derived));
@@ -106,7 +131,9 @@ impl Checker {
             match (masked, difference) {
                 (Ok(()), None) => {}
                 (Ok(()), Some(_)) | (Err(_), _) if planted || self.was_planted(tag) => {}
-                (Ok(()), Some(_)) if self.explained_file(tag, manager) => self.tally.explained += 1,
+                (Ok(()), Some(_)) if oracle == Oracle::Primary && self.explained_file(tag, manager) => {
+                    self.tally.explained += 1;
+                }
                 (_, at) => {
                     let at = at.unwrap_or(0);
                     let (ours, theirs) = (around(&self.scratch.derived, at), around(&self.scratch.image, at));
@@ -115,6 +142,11 @@ impl Checker {
                     self.report(format_args!("{tag} ({name}): byte {at} of the file differs: {difference}"));
                 }
             }
+        }
+        let end = derived.len;
+        if oracle == Oracle::Standby && files.read(end, &mut self.scratch.image)? {
+            let (relation, fork) = (derived.relation, derived.fork);
+            self.report(format_args!("{relation} fork {fork}: the server's goes on after block {end}"));
         }
         Ok(())
     }
@@ -140,20 +172,23 @@ impl Checker {
         let (last, end) = self.last.context("no record was seen")?;
         let log = LogEnd { format, system_identifier: control.system_identifier(), last, end };
         let counters = self.metadata.counters();
+        let timeline = self.timelines.current();
         let checkpoint =
-            Checkpoint { timeline: 1, previous_timeline: 1, counters, time_s, ..Checkpoint::default() };
+            Checkpoint { timeline, previous_timeline: timeline, counters, time_s, ..Checkpoint::default() };
         let appended = synthesis::shutdown_checkpoint(&log, checkpoint);
         let mut segment = self.segment.clone();
         let at = (end.0 % SEGMENT_LEN) as usize;
-        segment.truncate(at);
+        // Padding after the last record may not have been taken yet.
+        segment.resize(at, 0);
         segment.extend_from_slice(&appended.bytes);
         segment.resize(segment.len().next_multiple_of(SEGMENT_LEN as usize), 0);
         for (index, bytes) in (0..).zip(segment.chunks(SEGMENT_LEN as usize)) {
             let number = end.0 / SEGMENT_LEN + index;
             let per_file = 0x1_0000_0000 / SEGMENT_LEN;
-            let name = format!("{:08X}{:08X}{:08X}", 1, number / per_file, number % per_file);
+            let name = format!("{timeline:08X}{:08X}{:08X}", number / per_file, number % per_file);
             std::fs::write(target.join("pg_wal").join(name), bytes)?;
         }
+        self.timelines.write_history(target)?;
         std::fs::write(
             target.join("global/pg_control"),
             control.starting_at(appended.start, &appended.checkpoint),

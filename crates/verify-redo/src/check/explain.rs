@@ -1,6 +1,7 @@
 //! Differences from the server that are explained: each is accepted in exactly one form (see `docs/redo.md`).
 
-use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_MAIN, FORK_VISIBILITY};
+use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_MAIN, FORK_VISIBILITY, Relation};
+use zorya_redo::postgres::files::Directory;
 use zorya_redo::postgres::page::PAGE_HEADER_LEN;
 use zorya_redo::postgres::{BLOCK_LEN, manager, visibility};
 
@@ -20,6 +21,25 @@ impl Checker {
             self.hollow_maps.insert(reference.tag);
         } else {
             self.hollow_maps.remove(&reference.tag);
+        }
+    }
+
+    /// What was copied along with a database's files differs there too.
+    pub(super) fn clone_explanations(&mut self, from: Directory, to: Directory) {
+        for tags in [&mut self.hollow_maps, &mut self.pruned_gist] {
+            let is_in = |tag: &&BlockTag| {
+                let Relation { tablespace, database, .. } = tag.relation;
+                Directory { tablespace, database } == from
+            };
+            let copies: Vec<_> = tags
+                .iter()
+                .filter(is_in)
+                .map(|tag| {
+                    let Directory { tablespace, database } = to;
+                    BlockTag { relation: Relation { tablespace, database, ..tag.relation }, ..*tag }
+                })
+                .collect();
+            tags.extend(copies);
         }
     }
 
@@ -56,12 +76,12 @@ impl Checker {
 
     /// Whether the GiST pages compared last differ only in the flag that tuples were deleted: redo of a DELETE sets it
     /// (`gistRedoDeleteRecord`), but the server that wrote the record did not (`gistprunepage`). A stock standby has it
-    /// too; nothing reads it.
+    /// too; nothing reads it. Later minor releases have given the flag up altogether.
     pub(super) fn explained_gist(&self, tag: BlockTag) -> bool {
         let Scratch { derived, image, .. } = &self.scratch;
         let differing =
             derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
-        self.pruned_gist.contains(&tag)
+        (self.pruned_gist.contains(&tag) || !self.flags_gist)
             && differing
                 .into_iter()
                 .all(|(at, (derived, image))| at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image)

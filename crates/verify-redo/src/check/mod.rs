@@ -3,14 +3,16 @@
 mod at_rest;
 mod explain;
 mod planting;
+mod tally;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Context, Result};
 use zorya_redo::postgres::decode::image;
 use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_VISIBILITY, Record, decode};
 use zorya_redo::postgres::decode::stream::{LogFormat, Next, RawRecord, WalStream};
+use zorya_redo::postgres::files::FileChange;
 use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::{
     BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
@@ -20,7 +22,10 @@ use crate::coverage::{self, Entry};
 use crate::metadata::Metadata;
 use crate::plant::Plants;
 use crate::store::Store;
+use crate::timelines::Timelines;
+pub use at_rest::Oracle;
 use at_rest::{at_rest, likely_manager};
+pub use tally::Tally;
 
 /// Bytes of a segment of the log.
 const SEGMENT_LEN: u64 = 16 << 20;
@@ -33,62 +38,6 @@ const PAGE_LSN_AND_CHECKSUM_LEN: usize = 10;
 /// The record of pruned GiST items, where a page's flags are, and the flag that it concerns.
 const GIST_DELETE: u8 = 0x10;
 const GIST_FLAGS_AT: usize = BLOCK_LEN - 4;
-
-/// What was seen and found.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Records decoded.
-    pub records: u64,
-    /// Bytes of the log.
-    pub bytes: u64,
-    /// Block references that redo was asked for.
-    pub references: u64,
-    /// References whose derived page equals the image, after masking.
-    pub equal: u64,
-    /// References without an image to compare with.
-    pub without_image: u64,
-    /// References whose page came from an image that is to be applied.
-    pub restored: u64,
-    /// Bits of the visibility map cleared without a reference.
-    pub clears: u64,
-    /// Differences explained in `docs/redo.md`: maps that CREATE DATABASE copied as empty pages.
-    pub explained: u64,
-    /// Blocks compared with the stopped server's files.
-    pub compared_with_files: u64,
-    /// Servers started on what was derived on the way.
-    pub starts: u64,
-    /// What went wrong.
-    pub findings: u64,
-    /// Entries for which leaving the record out was noticed at once: the page before it differs from the image.
-    pub telling: BTreeSet<Entry>,
-    /// How often each (manager, operation, reference) was seen.
-    pub seen: BTreeMap<Entry, u64>,
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            records,
-            bytes,
-            references,
-            equal,
-            without_image,
-            restored,
-            clears,
-            explained,
-            compared_with_files,
-            ..
-        } = self;
-        write!(
-            f,
-            "{records} records, {} MB of WAL, {references} block changes: {equal} equal to the server's image, \
-             {restored} images restored, {without_image} without image, {clears} implicit visibility clears, \
-             {compared_with_files} blocks compared with files, {explained} explained differences, {} findings",
-            bytes >> 20,
-            self.findings
-        )
-    }
-}
 
 /// Checks a log from a position on.
 pub struct Checker {
@@ -105,10 +54,14 @@ pub struct Checker {
     early_clears: HashMap<BlockTag, u64>,
     /// GiST pages that items were pruned from.
     pruned_gist: HashSet<BlockTag>,
+    /// The timelines that the log went through.
+    timelines: Timelines,
     /// Where the last record begins and ends.
     last: Option<(WalPosition, WalPosition)>,
     /// The log from the beginning of the segment that is being written.
     segment: Vec<u8>,
+    /// Whether the server's minor release flags GiST pages that it removed items from.
+    pub flags_gist: bool,
     /// Bugs to plant, in a run that is to find them.
     pub plants: Option<Plants>,
     /// What was counted.
@@ -132,6 +85,7 @@ impl Checker {
         settings: Settings,
     ) -> Self {
         let block = || Box::new([0; BLOCK_LEN]);
+        let timelines = Timelines::from(metadata.timeline());
         Self {
             stream: WalStream::new(format, start),
             store,
@@ -142,8 +96,10 @@ impl Checker {
             hollow_maps: HashSet::new(),
             early_clears: HashMap::new(),
             pruned_gist: HashSet::new(),
+            timelines,
             last: None,
             segment: Vec::new(),
+            flags_gist: true,
             plants: None,
             tally: Tally::default(),
         }
@@ -154,33 +110,48 @@ impl Checker {
         self.stream.position()
     }
 
+    /// Where the last record begins and ends.
+    pub fn last(&self) -> Option<(WalPosition, WalPosition)> {
+        self.last
+    }
+
     /// Checks the records in the next bytes of the log.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.tally.bytes += bytes.len() as u64;
-        self.keep_segment(bytes);
+        self.feed_until(&mut bytes, None).map(|_| ())
+    }
+
+    /// The same, but not beyond the first record that begins at `stop` or later, as a standby does that is to recover
+    /// up to there. Takes the bytes off that it has checked and says whether it has stopped.
+    pub fn feed_until(&mut self, bytes: &mut &[u8], stop: Option<WalPosition>) -> Result<bool> {
+        let (before, from) = (*bytes, self.position());
         // The stream lends records out; it is taken aside so that they can be checked meanwhile.
         let format = LogFormat { page_magic: 0, segment_len: 1 << 24 };
         let mut stream = std::mem::replace(&mut self.stream, WalStream::new(format, WalPosition(0)));
         let result = loop {
-            match stream.next(&mut bytes) {
+            match stream.next(bytes) {
                 Ok(Next::Record(raw)) => {
-                    if let Err(error) = self.record(raw) {
-                        break Err(error);
+                    let stops = stop.is_some_and(|stop| raw.start >= stop);
+                    match self.record(raw) {
+                        Err(error) => break Err(error),
+                        Ok(()) if stops => break Ok(true),
+                        Ok(()) => {}
                     }
                 }
-                Ok(Next::More | Next::End(_)) => break Ok(()),
+                Ok(Next::More | Next::End(_)) => break Ok(false),
                 Err(damage) => break Err(damage.into()),
             }
         };
         self.stream = stream;
+        let taken = &before[..before.len() - bytes.len()];
+        self.tally.bytes += taken.len() as u64;
+        self.keep_segment(from, taken);
         result
     }
 
     /// Keeps the bytes of the segment that the log ends in: a server needs it to start.
-    fn keep_segment(&mut self, bytes: &[u8]) {
-        let at = (self.position().0 % SEGMENT_LEN) as usize;
+    fn keep_segment(&mut self, from: WalPosition, bytes: &[u8]) {
         if self.segment.is_empty() {
-            self.segment.resize(at, 0);
+            self.segment.resize((from.0 % SEGMENT_LEN) as usize, 0);
         }
         self.segment.extend_from_slice(bytes);
         let whole = self.segment.len() / SEGMENT_LEN as usize * SEGMENT_LEN as usize;
@@ -189,6 +160,7 @@ impl Checker {
 
     fn record(&mut self, raw: RawRecord<'_>) -> Result<()> {
         self.tally.records += 1;
+        let previous_end = self.last.map_or(raw.start, |(_, end)| end);
         self.last = Some((raw.start, raw.end));
         let mut references = std::mem::take(&mut self.references);
         let record = match decode(raw.bytes, raw.start, raw.end, &mut references) {
@@ -198,6 +170,11 @@ impl Checker {
                 return Ok(());
             }
         };
+        match self.timelines.observe(&record, previous_end) {
+            Ok(None) => {}
+            Ok(Some(finding)) => self.report(format_args!("{}: {finding}", Shown(&record))),
+            Err(underivable) => self.report(format_args!("{}: {underivable}", Shown(&record))),
+        }
         let result = self.decoded(&record);
         self.references = references;
         result.with_context(|| format!("record at {}", raw.start))
@@ -229,6 +206,9 @@ impl Checker {
             self.report(format_args!("{}: {underivable}", Shown(record)));
         }
         for change in changes {
+            if let FileChange::CloneDatabase { to, from } = change {
+                self.clone_explanations(from, to);
+            }
             self.metadata.change_files(&change);
             self.store.change_files(&change)?;
         }
