@@ -4,8 +4,8 @@
 //! ```text
 //! HOME/region.json  region.key  agent.sock  agent.lock  agent.log
 //! HOME/nodes/ID/      data/  status.json  node.log
-//! HOME/clusters/NAME/ password  pgpass  postgres.log  mount.log  mount.json  local/
-//! /run/zorya-<region>/NAME/   mnt/ (mount point)  .s.PGSQL.<port>
+//! HOME/clusters/NAME/ password  pgpass or client.cnf  engine.log  mount.log  mount.json  local/
+//! /run/zorya-<region>/NAME/   mnt/ (mount point)  .s.PGSQL.<port> or mysqld.sock
 //! ```
 //! The home is 0700, since it holds secrets. Engines run as another user and could not traverse it, hence the runtime
 //! directory.
@@ -147,7 +147,7 @@ impl Home {
     /// A cluster's engine's log.
     #[must_use]
     pub fn engine_log(&self, name: &str) -> PathBuf {
-        self.cluster(name).join("postgres.log")
+        self.cluster(name).join("engine.log")
     }
 
     /// The generated password of a cluster's superuser.
@@ -160,6 +160,12 @@ impl Home {
     #[must_use]
     pub fn pgpass(&self, name: &str) -> PathBuf {
         self.cluster(name).join("pgpass")
+    }
+
+    /// The same as an option file of MariaDB's clients.
+    #[must_use]
+    pub fn client_options(&self, name: &str) -> PathBuf {
+        self.cluster(name).join("client.cnf")
     }
 
     /// The directory for sockets and mount points, which engines can traverse. It does not outlive a reboot.

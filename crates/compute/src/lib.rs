@@ -4,7 +4,7 @@
 //! * [`process`]: spawning, watching, adopting and ending processes, by pidfd.
 //! * [`restart`]: when a process that died is started again (pure).
 //! * [`fusectl`]: aborting the connection of a mount that hangs.
-//! * [`postgres`]: what makes a stock PostgreSQL an engine of a Zorya cluster.
+//! * [`engine`]: the seam to the engines; [`postgres`] and [`mariadb`] are its adapters.
 //! * [`agent`]: the supervisor itself, its control socket and its status.
 //! * [`volumes`]: the seam to storage: creating, deleting and asking about volumes.
 //!
@@ -12,11 +12,13 @@
 
 pub mod agent;
 pub mod disk;
+pub mod engine;
 pub mod fusectl;
 pub mod home;
 pub mod key;
 pub mod layout;
 pub mod logs;
+pub mod mariadb;
 pub mod ports;
 pub mod postgres;
 pub mod process;

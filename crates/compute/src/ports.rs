@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 
+use crate::region::Engine;
+
 /// Where storage nodes' ports are searched from.
 pub const FIRST_NODE_PORT: u16 = 7101;
 /// How far apart regions of one host search for their nodes' ports, and over how many places.
@@ -19,8 +21,14 @@ pub fn first_node_port(home: &Path) -> u16 {
     FIRST_NODE_PORT + place as u16 * REGION_STEP
 }
 
-/// Where engines' ports are searched from: PostgreSQL's own.
-pub const FIRST_ENGINE_PORT: u16 = 5432;
+/// Where an engine's ports are searched from: its own.
+#[must_use]
+pub fn first_engine_port(engine: Engine) -> u16 {
+    match engine {
+        Engine::Postgres => 5432,
+        Engine::Mariadb => 3306,
+    }
+}
 
 /// Every port of the search is taken.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,8 @@ pub enum EngineClass {
     None,
     /// PostgreSQL, with its data directory at the root of the volume or in `pgdata`.
     Postgres,
+    /// MariaDB, with its data directory in `mysqldata` and temporary files in `tmp`.
+    Mariadb,
 }
 
 /// What a path is.
@@ -46,6 +48,7 @@ impl EngineClass {
         match self {
             EngineClass::None => PathClass::Plain,
             EngineClass::Postgres => postgres(data_directory_path(path)),
+            EngineClass::Mariadb => mariadb(path),
         }
     }
 
@@ -61,6 +64,15 @@ fn data_directory_path<'p, 'n>(path: &'p [&'n [u8]]) -> &'p [&'n [u8]] {
     match path {
         [first, rest @ ..] if *first == DATA_DIRECTORY => rest,
         _ => path,
+    }
+}
+
+/// What MariaDB makes anew at every start. `#sql-alter…`, `#sql-backup…` and `#sql-ib…` are steps of statements that
+/// recovery goes on with: they are shipped like any table.
+fn mariadb(path: &[&[u8]]) -> PathClass {
+    match path {
+        [b"tmp", _, ..] | [b"mysqldata", b"ibtmp1"] => PathClass::Local,
+        _ => PathClass::Plain,
     }
 }
 
@@ -209,6 +221,29 @@ mod tests {
             assert_eq!(class(path), PathClass::Plain, "{path}");
         }
         assert_eq!(EngineClass::None.classify(&[b"postmaster.pid"]), PathClass::Plain);
+    }
+
+    #[test]
+    fn mariadbs_temporary_files_are_local_and_steps_of_its_statements_are_not() {
+        let class = |path: &str| {
+            let parts: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+            EngineClass::Mariadb.classify(&parts)
+        };
+        for path in ["tmp/#sql_1a2_0.MAI", "tmp/ibXYZ", "mysqldata/ibtmp1"] {
+            assert_eq!(class(path), PathClass::Local, "{path}");
+        }
+        for path in [
+            "tmp",
+            "mysqldata/ibdata1",
+            "mysqldata/db/#sql-alter-1f-4.ibd",
+            "mysqldata/db/#sql-backup-1f-4.frm",
+            "mysqldata/db/#sql-ib21.ibd",
+            "mysqldata/db/tmp",
+            "mysqldata/aria_log_control",
+            "ibtmp1",
+        ] {
+            assert_eq!(class(path), PathClass::Plain, "{path}");
+        }
     }
 
     #[test]

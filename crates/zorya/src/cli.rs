@@ -142,7 +142,7 @@ pub struct ClusterCreate {
     /// Protection profile of its volume: 6/3az, 3/3az or 1 [default: the region's]
     #[arg(long)]
     pub profile: Option<String>,
-    /// The port that it listens on [default: a free one from 5432 on]
+    /// The port that it listens on [default: a free one from the engine's own on]
     #[arg(long)]
     pub port: Option<u16>,
     /// An engine parameter; may be repeated
@@ -163,6 +163,8 @@ pub struct ClusterCreate {
 pub enum EngineName {
     /// PostgreSQL 15.
     Postgres,
+    /// MariaDB 10.11.
+    Mariadb,
 }
 
 /// `zorya node`.
@@ -194,7 +196,7 @@ pub enum Node {
 pub struct Sql {
     /// The cluster
     pub cluster: String,
-    /// What psql is given
+    /// What the client, psql or mariadb, is given
     #[arg(last = true)]
     pub arguments: Vec<std::ffi::OsString>,
 }
@@ -264,6 +266,8 @@ pub enum Class {
     None,
     /// PostgreSQL's.
     Postgres,
+    /// MariaDB's.
+    Mariadb,
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

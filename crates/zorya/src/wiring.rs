@@ -55,6 +55,7 @@ pub fn mount(options: Mount, key: RegionKey) -> anyhow::Result<()> {
             class: match options.class {
                 Class::None => EngineClass::None,
                 Class::Postgres => EngineClass::Postgres,
+                Class::Mariadb => EngineClass::Mariadb,
             },
             cache_bytes: options.cache_bytes,
             local_dir: options.local_dir,

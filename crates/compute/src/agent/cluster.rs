@@ -25,11 +25,10 @@ use super::node::{SupervisorGone, chain, changed, changed_away};
 use super::verdict::{Observation, Verdict, judge};
 use super::{Shared, Want, Wish};
 use crate::disk;
+use crate::engine::{Answer, BinariesError, Installed, Probe};
 use crate::ports;
-use crate::postgres::probe::{Answer, Probe};
-use crate::postgres::{BinariesError, Postgres};
 use crate::process::Exit;
-use crate::region::{ClusterSpec, Engine, Phase, RegionError};
+use crate::region::{ClusterSpec, Phase, RegionError};
 use crate::restart::{CANNOT_WORK, Decision, RestartPolicy};
 use crate::volumes::VolumesError;
 
@@ -149,7 +148,7 @@ pub fn supervise(shared: Arc<Shared>, spec: &ClusterSpec, wish: Wish) -> Cluster
     let (state, seen) = watch::channel(state);
     let wish = if spec.phase == Phase::Deleting { Wish { want: Want::Deleted, ..wish } } else { wish };
     let (wish, wished) = watch::channel(wish);
-    let pair = Pair::new(shared.home.clone(), shared.region().id, spec.name.clone());
+    let pair = Pair::new(shared.home.clone(), shared.region().id, spec.name.clone(), spec.engine);
     let supervisor = Supervisor { shared, name: spec.name.clone(), state, policy: RestartPolicy::default() };
     tokio::spawn(supervisor.run(pair, wished));
     ClusterHandle { wish, state: seen }
@@ -250,7 +249,6 @@ impl Supervisor {
     ) -> Result<std::convert::Infallible, ClusterError> {
         let (region, mut spec) = (self.shared.region(), self.spec());
         let Some(spec) = &mut spec else { return Err(ClusterError::Hung("region")) };
-        let Engine::Postgres = spec.engine;
         if !adopted {
             if pair.mount().is_some() || pair.engine().is_some() {
                 tracing::warn!(cluster = self.name, "half an instance is left; aborting it");
@@ -264,19 +262,19 @@ impl Supervisor {
             };
             // An attempt shows that it has begun, so that nobody takes the last one's failure for its own.
             self.publish(phase, pair, None);
-            let postgres = Postgres::find(spec.bin_dir.as_deref())?;
+            let installed = Installed::find(spec.engine, spec.bin_dir.as_deref())?;
             self.wait_for_room(pair, phase).await;
             if creating {
                 self.publish(phase, pair, Some("creating the volume".to_owned()));
                 self.create_volume(spec).await?;
             }
             self.free_port(spec, region.engine_host())?;
-            pair.start_mount(&self.shared, &region, spec, &postgres)?;
+            pair.start_mount(&self.shared, &region, spec, &installed)?;
             self.publish(phase, pair, Some("opening the volume".to_owned()));
             pair.wait_for_mount().await?;
             let mut watch = MountWatch::new(&self.shared, &self.name);
             tokio::select! {
-                started = self.start_database(pair, &region, spec, &postgres, phase) => started?,
+                started = self.start_database(pair, &region, spec, &installed, phase) => started?,
                 () = watch.hung() => return Err(ClusterError::Hung("mount daemon")),
             }
             if creating {
@@ -300,14 +298,14 @@ impl Supervisor {
         pair: &mut Pair,
         region: &crate::region::Region,
         spec: &ClusterSpec,
-        postgres: &Postgres,
+        installed: &Installed,
         phase: ClusterPhase,
     ) -> Result<(), ClusterError> {
         let doing = if spec.phase == Phase::Creating { "making the database" } else { "starting the engine" };
         self.publish(phase, pair, Some(doing.to_owned()));
-        pair.ensure_database(postgres).await?;
+        pair.ensure_database(installed).await?;
         self.publish(phase, pair, Some("waiting for the engine to answer".to_owned()));
-        pair.start_engine(region, spec, postgres).await?;
+        pair.start_engine(region, spec, installed).await?;
         Ok(())
     }
 
@@ -339,7 +337,7 @@ impl Supervisor {
             return Ok(());
         }
         let reserved: BTreeSet<u16> = region.clusters.iter().map(|cluster| cluster.port).collect();
-        let port = ports::pick(host, ports::FIRST_ENGINE_PORT, &reserved)?;
+        let port = ports::pick(host, ports::first_engine_port(spec.engine), &reserved)?;
         tracing::warn!(cluster = self.name, taken = spec.port, port, "the port is taken; using another");
         spec.port = port;
         self.update(|cluster| cluster.port = port)

@@ -17,15 +17,13 @@ use serde::Deserialize;
 
 use super::Shared;
 use super::node::chain;
+use crate::engine::database::generate_password;
+use crate::engine::{Answer, BinariesError, DatabaseError, Installed, Invocation, Placement, Probe};
 use crate::fusectl;
 use crate::home::{Home, HomeError, make_dir, write_atomically};
 use crate::logs;
-use crate::postgres::database::{self, DatabaseError};
-use crate::postgres::probe::{Answer, Probe};
-use crate::postgres::settings::{self, Placement};
-use crate::postgres::{BinariesError, Postgres};
 use crate::process::{self, Entry, Exit, Process, Spawn, SpawnError};
-use crate::region::{ClusterSpec, Region, RegionId};
+use crate::region::{ClusterSpec, Engine, Region, RegionId};
 use crate::restart::CANNOT_WORK;
 
 /// How long an engine may take for a fast shutdown before its mount is aborted.
@@ -45,7 +43,7 @@ pub enum StartError {
     /// A process ended.
     #[error("the {who} {exit}; its log ends with:\n{last}")]
     Ended {
-        /// `mount daemon`, `engine` or `initdb`.
+        /// `mount daemon`, `engine` or `initialisation`.
         who: &'static str,
         /// How.
         exit: Exit,
@@ -160,6 +158,7 @@ pub struct Pair {
     home: Home,
     region: RegionId,
     name: String,
+    kind: Engine,
     mount: Option<Process>,
     engine: Option<Process>,
     namespace: Option<Namespace>,
@@ -169,8 +168,8 @@ pub struct Pair {
 impl Pair {
     /// The pair of a cluster; nothing is started or looked for.
     #[must_use]
-    pub fn new(home: Home, region: RegionId, name: String) -> Pair {
-        Pair { home, region, name, mount: None, engine: None, namespace: None, connection: None }
+    pub fn new(home: Home, region: RegionId, name: String, kind: Engine) -> Pair {
+        Pair { home, region, name, kind, mount: None, engine: None, namespace: None, connection: None }
     }
 
     /// The mount daemon, while it is supervised.
@@ -191,6 +190,10 @@ impl Pair {
         self.runtime().join("mnt")
     }
 
+    fn data_directory(&self) -> PathBuf {
+        self.mountpoint().join(self.kind.data())
+    }
+
     fn runtime(&self) -> PathBuf {
         Home::cluster_runtime(self.region, &self.name)
     }
@@ -200,9 +203,10 @@ impl Pair {
         let status = self.home.mount_status(&self.name);
         let own = nix::unistd::geteuid().as_raw();
         self.mount = process::by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
-        let data = self.mountpoint().join(database::DATA);
-        let engine_uid = Postgres::find(cluster.bin_dir.as_deref()).map_or(own, |found| found.uid.as_raw());
-        self.engine = process::by_arguments(engine_uid, &[OsStr::new("-D"), data.as_os_str()]);
+        let known_by = self.kind.known_by(&self.data_directory());
+        let known_by: Vec<&OsStr> = known_by.iter().map(OsString::as_os_str).collect();
+        let installed = Installed::find(self.kind, cluster.bin_dir.as_deref());
+        self.engine = process::by_arguments(installed.map_or(own, |found| found.uid.as_raw()), &known_by);
         if let Some(mount) = &self.mount {
             self.namespace = Namespace::of(mount).ok();
             self.connection = MountReport::read(&status)
@@ -226,9 +230,9 @@ impl Pair {
         shared: &Shared,
         region: &Region,
         cluster: &ClusterSpec,
-        postgres: &Postgres,
+        installed: &Installed,
     ) -> Result<(), StartError> {
-        self.make_directories(postgres)?;
+        self.make_directories(installed)?;
         let status = self.home.mount_status(&self.name);
         let _ = fs::remove_file(&status);
         let addresses: Vec<_> = region.addresses(cluster).into_iter().map(|node| node.address).collect();
@@ -240,11 +244,11 @@ impl Pair {
             .option("--nodes", addresses.join(","))
             .option("--key-file", self.home.key_file())
             .option("--mountpoint", self.mountpoint())
-            .option("--class", "postgres")
+            .option("--class", self.kind.to_string())
             .option("--local-dir", local)
             .option("--cache-bytes", cluster.cache_bytes.to_string())
             .option("--status-file", &status)
-            .option("--owner", format!("{}:{}", postgres.uid, postgres.gid));
+            .option("--owner", format!("{}:{}", installed.uid, installed.gid));
         if Self::nobody_has(&volume) {
             what = what.argument("--reaped");
         }
@@ -273,12 +277,12 @@ impl Pair {
         process::by_arguments(nix::unistd::geteuid().as_raw(), &arguments).is_none()
     }
 
-    fn make_directories(&self, postgres: &Postgres) -> Result<(), StartError> {
+    fn make_directories(&self, installed: &Installed) -> Result<(), StartError> {
         make_dir(&self.home.cluster(&self.name).join("local"), 0o700)?;
         make_dir(&Home::runtime(self.region), 0o755)?;
         let runtime = self.runtime();
         make_dir(&runtime, 0o700)?;
-        chown(&runtime, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw()))
+        chown(&runtime, Some(installed.uid.as_raw()), Some(installed.gid.as_raw()))
             .map_err(|source| StartError::File { doing: "give the engine's user", path: runtime, source })?;
         let mountpoint = self.mountpoint();
         match fs::DirBuilder::new().mode(0o700).create(&mountpoint) {
@@ -290,16 +294,17 @@ impl Pair {
     }
 
     /// Makes the database if the volume has none. Needs the mount.
-    pub async fn ensure_database(&mut self, postgres: &Postgres) -> Result<(), StartError> {
+    pub async fn ensure_database(&mut self, installed: &Installed) -> Result<(), StartError> {
         let Some(mount) = self.mount.clone() else { return Ok(()) };
         // The agent sees the mount through the daemon's own root.
         let root = PathBuf::from(format!("/proc/{}/root{}", mount.pid(), self.mountpoint().display()));
-        if self.in_volume(&mount, root.clone(), database::exists).await? {
+        let kind = self.kind;
+        if self.in_volume(&mount, root.clone(), move |root| kind.exists(root)).await? {
             return Ok(());
         }
-        self.in_volume(&mount, root.clone(), database::clear).await?;
-        self.run_initdb(&mount, postgres).await?;
-        self.in_volume(&mount, root, database::finish).await
+        self.in_volume(&mount, root.clone(), move |root| kind.clear(root)).await?;
+        self.initialise(&mount, installed).await?;
+        self.in_volume(&mount, root, move |root| kind.finish(root)).await
     }
 
     /// Runs something that blocks on the volume, for as long as the mount lives.
@@ -319,30 +324,56 @@ impl Pair {
         }
     }
 
-    async fn run_initdb(&self, mount: &Process, postgres: &Postgres) -> Result<(), StartError> {
-        let password = self.password()?;
-        let file = self.runtime().join("password");
-        let failed = |source| StartError::File { doing: "write", path: file.clone(), source };
-        write_atomically(&file, 0o600, password.as_bytes()).map_err(failed)?;
-        chown(&file, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).map_err(failed)?;
-        let data = self.mountpoint().join(database::DATA);
-        let mut what = Spawn::new(postgres.program("initdb"), self.home.engine_log(&self.name));
-        what.arguments = database::initdb_arguments(&data, &file).into_iter().map(OsString::from).collect();
-        what.entry = Entry::default().mount_of(mount)?.user(postgres.uid, postgres.gid);
-        what.environment = Some(engine_environment());
-        let initdb = process::spawn(what)?;
-        let exit = tokio::select! {
-            exit = initdb.exited() => exit,
-            exit = mount.exited() => {
-                let _ = fs::remove_file(&file);
-                return Err(self.ended("mount daemon", exit, &self.home.mount_log(&self.name)));
-            }
+    async fn initialise(&self, mount: &Process, installed: &Installed) -> Result<(), StartError> {
+        let secret = self.runtime().join("password");
+        let failed = |source| StartError::File { doing: "write", path: secret.clone(), source };
+        write_atomically(&secret, 0o600, self.kind.secret(&self.password()?).as_bytes()).map_err(failed)?;
+        chown(&secret, Some(installed.uid.as_raw()), Some(installed.gid.as_raw())).map_err(failed)?;
+        let initialised = self.run_initialiser(mount, installed, &secret).await;
+        let _ = fs::remove_file(&secret);
+        initialised
+    }
+
+    async fn run_initialiser(
+        &self,
+        mount: &Process,
+        installed: &Installed,
+        secret: &Path,
+    ) -> Result<(), StartError> {
+        let (mountpoint, data, runtime) = (self.mountpoint(), self.data_directory(), self.runtime());
+        let place = Placement {
+            mountpoint: &mountpoint,
+            data_directory: &data,
+            socket_directory: &runtime,
+            host: "",
+            port: 0,
         };
-        let _ = fs::remove_file(&file);
-        if exit != Exit::Code(0) {
-            return Err(self.ended("initdb", exit, &self.home.engine_log(&self.name)));
+        let what =
+            self.engines_own(installed.initialiser(&place, secret), mount, installed, Entry::default())?;
+        let initialiser = process::spawn(what)?;
+        let log = self.home.engine_log(&self.name);
+        tokio::select! {
+            exit = initialiser.exited() => match exit {
+                Exit::Code(0) => Ok(()),
+                exit => Err(self.ended("initialisation", exit, &log)),
+            },
+            exit = mount.exited() => Err(self.ended("mount daemon", exit, &self.home.mount_log(&self.name))),
         }
-        Ok(())
+    }
+
+    /// A program of the engine, to run as its user in the mount's namespace.
+    fn engines_own(
+        &self,
+        invocation: Invocation,
+        mount: &Process,
+        installed: &Installed,
+        entry: Entry,
+    ) -> Result<Spawn, StartError> {
+        let mut what = Spawn::new(invocation.program, self.home.engine_log(&self.name));
+        what.arguments = invocation.arguments;
+        what.entry = entry.mount_of(mount)?.user(installed.uid, installed.gid);
+        what.environment = Some(engine_environment());
+        Ok(what)
     }
 
     /// The superuser's password; generated when first asked for.
@@ -353,12 +384,11 @@ impl Pair {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StartError::File { doing: "read", path, source }),
         }
-        let password = database::generate_password();
-        let line = format!("*:*:*:{}:{password}\n", crate::postgres::SUPERUSER);
-        let pgpass = self.home.pgpass(&self.name);
-        write_atomically(&pgpass, 0o600, line.as_bytes()).map_err(|source| StartError::File {
+        let password = generate_password();
+        let (file, content) = self.kind.client_file(&self.home, &self.name, &password);
+        write_atomically(&file, 0o600, content.as_bytes()).map_err(|source| StartError::File {
             doing: "write",
-            path: pgpass,
+            path: file,
             source,
         })?;
         write_atomically(&path, 0o600, password.as_bytes()).map_err(|source| StartError::File {
@@ -374,26 +404,21 @@ impl Pair {
         &mut self,
         region: &Region,
         cluster: &ClusterSpec,
-        postgres: &Postgres,
+        installed: &Installed,
     ) -> Result<(), StartError> {
         let Some(mount) = self.mount.clone() else { return Ok(()) };
-        let runtime = self.runtime();
-        let data = self.mountpoint().join(database::DATA);
+        let (mountpoint, data, runtime) = (self.mountpoint(), self.data_directory(), self.runtime());
         let place = Placement {
+            mountpoint: &mountpoint,
             data_directory: &data,
             socket_directory: &runtime,
             host: region.engine_host(),
             port: cluster.port,
         };
         let log = self.home.engine_log(&self.name);
-        let mut what = Spawn::new(postgres.program("postgres"), log.clone());
-        what.arguments =
-            settings::arguments(&place, &cluster.parameters).into_iter().map(OsString::from).collect();
-        what.entry = Entry::default()
-            .network(region.compute.netns.as_deref())?
-            .mount_of(&mount)?
-            .user(postgres.uid, postgres.gid);
-        what.environment = Some(engine_environment());
+        let entry = Entry::default().network(region.compute.netns.as_deref())?;
+        let server = installed.server(&place, &cluster.parameters);
+        let what = self.engines_own(server, &mount, installed, entry)?;
         let engine = self.engine.insert(process::spawn(what)?).clone();
         let mut probe = self.probe(cluster)?;
         tokio::select! {
@@ -405,14 +430,14 @@ impl Pair {
 
     /// A prober of the engine.
     pub fn probe(&self, cluster: &ClusterSpec) -> Result<Probe, StartError> {
-        Ok(Probe::new(self.runtime(), cluster.port, &self.password()?))
+        Ok(self.kind.probe(&self.runtime(), cluster.port, &self.password()?))
     }
 
     /// Stops both in order: the engine with a fast shutdown, then the mount, which flushes. Whatever does not end in time
     /// is aborted.
     pub async fn stop(&mut self) {
         if let Some(engine) = &self.engine {
-            engine.signal(Signal::INT);
+            engine.signal(self.kind.stop_signal());
             engine.signal(Signal::CONT);
             if !self.ends_in_order(engine).await {
                 tracing::warn!(cluster = self.name, "the engine does not stop; aborting");
@@ -506,7 +531,7 @@ impl Pair {
         let runtime = self.runtime();
         let _ = fs::remove_dir(self.mountpoint());
         for entry in fs::read_dir(&runtime).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
+            if self.kind.is_socket(&entry.file_name().to_string_lossy()) {
                 let _ = fs::remove_file(entry.path());
             }
         }

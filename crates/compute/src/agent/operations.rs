@@ -14,9 +14,9 @@ use super::node::{NodePhase, NodeState, chain};
 use super::protocol::{Failure, FailureKind, NewCluster, Progress, Request};
 use super::{Agent, Want, status, wish};
 use crate::disk::{self, Watermark};
+use crate::engine::{Installed, ParameterError};
 use crate::home::{Home, make_dir};
-use crate::ports::{self, FIRST_ENGINE_PORT};
-use crate::postgres::{Postgres, settings};
+use crate::ports;
 use crate::region::{ClusterSpec, Desired, Phase, Region, RegionError, check_name, default_cache_bytes};
 
 type Telling = mpsc::Sender<Progress>;
@@ -157,9 +157,9 @@ impl Agent {
         let region = self.shared.region();
         let profile = new.profile.clone().unwrap_or_else(|| region.profile.clone());
         let profile = Profile::named(&profile).map_err(invalid)?;
-        let postgres = Postgres::find(new.bin_dir.as_deref()).map_err(failed)?;
-        let parameters = settings::check(&new.parameters).map_err(invalid)?;
-        self.check_with_engine(&postgres, &parameters).await?;
+        let installed = Installed::find(new.engine, new.bin_dir.as_deref()).map_err(failed)?;
+        let parameters = new.engine.check(&new.parameters).map_err(invalid)?;
+        self.check_with_engine(&installed, &parameters).await?;
         self.check_room(&region)?;
         let added = self.shared.store.update(|region| add_cluster(region, new, &profile, parameters));
         let spec = added.map_err(|error: RegionError| failed(error))??;
@@ -169,10 +169,10 @@ impl Agent {
         Ok(())
     }
 
-    /// Lets PostgreSQL itself judge names and values, before they could keep it from starting.
+    /// Lets the engine itself judge names and values, before they could keep it from starting.
     async fn check_with_engine(
         &self,
-        postgres: &Postgres,
+        installed: &Installed,
         parameters: &std::collections::BTreeMap<String, String>,
     ) -> Result<(), Failure> {
         let directory = Home::runtime(self.shared.region().id);
@@ -181,19 +181,19 @@ impl Agent {
         make_dir(&directory, 0o755).map_err(failed)?;
         fs::write(directory.join("postgresql.conf"), "").map_err(failed)?;
         for (name, value) in parameters {
-            let output = Command::new(postgres.program("postgres"))
-                .args(["-C", name, "-c", &format!("{name}={value}"), "-D"])
-                .arg(&directory)
-                .uid(postgres.uid.as_raw())
-                .gid(postgres.gid.as_raw())
+            let trial = installed.trial(&directory, name, value);
+            let output = Command::new(trial.program)
+                .args(trial.arguments)
+                .uid(installed.uid.as_raw())
+                .gid(installed.gid.as_raw())
                 .output()
                 .await
                 .map_err(failed)?;
-            if !output.status.success() {
-                let text = String::from_utf8_lossy(&output.stderr).into_owned();
-                let message = text.rsplit("FATAL:").next().unwrap_or_default().trim().to_owned();
+            if let Some(message) = refusal(output.status.success(), &String::from_utf8_lossy(&output.stderr))
+            {
                 let (name, value) = (name.clone(), value.clone());
-                return Err(invalid(settings::ParameterError::Refused { name, value, message }));
+                let engine = installed.engine.product().name;
+                return Err(invalid(ParameterError::Refused { engine, name, value, message }));
             }
         }
         let _ = fs::remove_dir_all(&directory);
@@ -329,6 +329,19 @@ fn cluster_waits(name: &str, state: &ClusterState) -> Result<Option<String>, Fai
     }
 }
 
+/// Why an engine refuses a parameter: PostgreSQL's FATAL or MariaDB's ERROR. MariaDB exits well when a plugin refuses.
+fn refusal(success: bool, stderr: &str) -> Option<String> {
+    let errors: Vec<&str> = ["FATAL:", "[ERROR]"]
+        .iter()
+        .flat_map(|mark| stderr.lines().filter_map(move |line| line.split_once(mark)))
+        .map(|(_, words)| words.trim())
+        .collect();
+    if success && errors.is_empty() {
+        return None;
+    }
+    Some(if errors.is_empty() { stderr.trim().to_owned() } else { errors.join("; ") })
+}
+
 fn add_cluster(
     region: &mut Region,
     new: NewCluster,
@@ -341,6 +354,7 @@ fn add_cluster(
     }
     let nodes = region.place(profile).map_err(invalid)?;
     let reserved: BTreeSet<u16> = region.clusters.iter().map(|cluster| cluster.port).collect();
+    let first = ports::first_engine_port(new.engine);
     let port = match new.port {
         Some(port) if reserved.contains(&port) => {
             let message = format!("port {port} belongs to another cluster: choose another --port or none");
@@ -349,9 +363,9 @@ fn add_cluster(
         Some(port) => port,
         // In another network namespace every port but the region's own is free.
         None if region.compute.netns.is_some() => {
-            (FIRST_ENGINE_PORT..).find(|port| !reserved.contains(port)).unwrap_or(FIRST_ENGINE_PORT)
+            (first..).find(|port| !reserved.contains(port)).unwrap_or(first)
         }
-        None => ports::pick(region.engine_host(), FIRST_ENGINE_PORT, &reserved).map_err(failed)?,
+        None => ports::pick(region.engine_host(), first, &reserved).map_err(failed)?,
     };
     let spec = ClusterSpec {
         name: new.name,

@@ -1,7 +1,7 @@
 //! What an operator is told: the state of everything as one document, with or without an agent.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::instance::MountReport;
 use super::lock;
 use super::node::{NodePhase, NodeState};
 use crate::disk::{self, DiskUse, Watermark};
+use crate::engine::Installed;
 use crate::home::Home;
-use crate::postgres::{Postgres, SUPERUSER, database};
 use crate::process::pid_by_arguments;
 use crate::region::{ClusterSpec, NodeSpec, Region, RegionId};
 use crate::volumes::Volumes;
@@ -211,12 +211,12 @@ fn cluster_status(home: &Home, region: &Region, cluster: &ClusterSpec, seen: &Se
     }
 }
 
-/// The URL that psql accepts, once the password is there.
+/// The URL that the engine's clients accept, once the password is there.
 #[must_use]
 pub fn endpoint(home: &Home, region: &Region, cluster: &ClusterSpec) -> Option<String> {
     let password = fs::read_to_string(home.password(&cluster.name)).ok()?;
     let (host, port) = (region.engine_host(), cluster.port);
-    Some(format!("postgresql://{SUPERUSER}:{}@{host}:{port}/{SUPERUSER}", password.trim()))
+    Some(cluster.engine.endpoint(host, port, password.trim()))
 }
 
 fn volume_status(
@@ -364,9 +364,11 @@ pub fn look(home: &Home, region: &Region, volumes: &Arc<dyn Volumes>) -> Seen {
 fn look_at_cluster(home: &Home, region: &Region, cluster: &ClusterSpec, own: u32) -> ClusterState {
     let status = home.mount_status(&cluster.name);
     let mount_pid = pid_by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
-    let data = Home::cluster_runtime(region.id, &cluster.name).join("mnt").join(database::DATA);
-    let user = Postgres::find(cluster.bin_dir.as_deref()).map_or(own, |found| found.uid.as_raw());
-    let pid = pid_by_arguments(user, &[OsStr::new("-D"), data.as_os_str()]);
+    let data = Home::cluster_runtime(region.id, &cluster.name).join("mnt").join(cluster.engine.data());
+    let known_by = cluster.engine.known_by(&data);
+    let known_by: Vec<&OsStr> = known_by.iter().map(OsString::as_os_str).collect();
+    let installed = Installed::find(cluster.engine, cluster.bin_dir.as_deref());
+    let pid = pid_by_arguments(installed.map_or(own, |found| found.uid.as_raw()), &known_by);
     let phase = match (pid, mount_pid) {
         (Some(_), Some(_)) => ClusterPhase::Available,
         (None, None) => ClusterPhase::Stopped,

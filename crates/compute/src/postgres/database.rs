@@ -1,75 +1,31 @@
 //! The data directory in a volume: making it, judging it.
-//!
-//! `initdb` works in `pgdata` itself, since the volume knows relations by their path. A file beside it is written last,
-//! when everything is in place: whoever finds it finds a whole database, whoever finds only `pgdata` starts over.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use super::settings::{defaults_file, hba_file};
 use super::{MAJOR, SUPERUSER};
+use crate::engine::database::{DatabaseError, failed, is_marked, mark};
 
 /// The data directory's name within the volume.
 pub const DATA: &str = "pgdata";
-/// Written when the database is whole; holds [`MARK`].
-const MARKER: &str = "database";
-const MARK: &str = "postgresql 15\n";
-
-/// A data directory that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    /// It was made by another major version.
-    #[error(
-        "the data directory was made by {found}, the engine is postgresql {MAJOR}: dump it with {found} and restore it \
-         into a new cluster"
-    )]
-    OtherVersion {
-        /// Its version.
-        found: String,
-    },
-    /// The volume's files could not be read or written.
-    #[error("cannot {doing} {path} in the volume")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// The file, as the agent sees it.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DatabaseError {
-    let path = path.to_owned();
-    move |source| DatabaseError::Io { doing, path, source }
-}
+/// What the marker says.
+const ENGINE: &str = "postgresql 15";
 
 /// Whether the volume whose root is at `root` holds a database of this version. Blocks on the volume.
 pub fn exists(root: &Path) -> Result<bool, DatabaseError> {
-    let marker = root.join(MARKER);
-    match fs::read_to_string(&marker) {
-        Ok(text) if text == MARK => {}
-        // A crash may have left the file without its content.
-        Ok(text) if text.is_empty() => return Ok(false),
-        Ok(text) => return Err(DatabaseError::OtherVersion { found: text.trim().to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed("read", &marker)(error)),
+    if !is_marked(root, ENGINE)? {
+        return Ok(false);
     }
     let path = root.join(DATA).join("PG_VERSION");
     match fs::read_to_string(&path) {
         Ok(found) if found.trim() == MAJOR => Ok(true),
-        Ok(found) => Err(DatabaseError::OtherVersion { found: format!("postgresql {}", found.trim()) }),
+        Ok(found) => {
+            let found = format!("postgresql {}", found.trim());
+            Err(DatabaseError::OtherVersion { found, engine: ENGINE })
+        }
         Err(error) => Err(failed("read", &path)(error)),
-    }
-}
-
-/// Removes what an interrupted `initdb` left. Blocks on the volume.
-pub fn clear(root: &Path) -> Result<(), DatabaseError> {
-    let path = root.join(DATA);
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-        _ => Ok(()),
     }
 }
 
@@ -88,12 +44,7 @@ pub fn finish(root: &Path) -> Result<(), DatabaseError> {
         .open(&hba)
         .and_then(|mut file| file.write_all(hba_file().as_bytes()))
         .map_err(failed("write", &hba))?;
-    // Writes reach the volume in order, so the marker is never there before what it vouches for; and one sync of
-    // anything makes all of them durable.
-    let marker = root.join(MARKER);
-    fs::File::create(&marker)
-        .and_then(|mut file| file.write_all(MARK.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(failed("write", &marker))
+    mark(root, ENGINE)
 }
 
 /// `initdb`'s arguments. `data` and `password_file` are paths as the engine's user sees them.
@@ -116,17 +67,10 @@ pub fn initdb_arguments(data: &Path, password_file: &Path) -> Vec<String> {
     arguments
 }
 
-/// 32 characters that need no quoting anywhere: 190 bits.
-#[must_use]
-pub fn generate_password() -> String {
-    use rand::RngExt;
-    let mut random = rand::rng();
-    (0..32).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::database::{MARKER, remove};
 
     fn initdb_in(root: &Path) {
         fs::create_dir(root.join(DATA)).unwrap();
@@ -140,8 +84,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         initdb_in(root.path());
         assert!(!exists(root.path()).unwrap(), "initdb may not have finished");
-        clear(root.path()).unwrap();
-        clear(root.path()).unwrap();
+        remove(root.path(), DATA).unwrap();
+        remove(root.path(), DATA).unwrap();
 
         initdb_in(root.path());
         finish(root.path()).unwrap();
@@ -167,13 +111,5 @@ mod tests {
         );
         fs::write(root.path().join(MARKER), "mariadb 10\n").unwrap();
         assert!(exists(root.path()).unwrap_err().to_string().contains("mariadb 10"));
-    }
-
-    #[test]
-    fn passwords_are_long_and_need_no_quoting() {
-        let password = generate_password();
-        assert_eq!(password.len(), 32);
-        assert!(password.chars().all(|c| c.is_ascii_alphanumeric()));
-        assert_ne!(password, generate_password());
     }
 }

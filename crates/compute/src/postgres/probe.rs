@@ -7,17 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::SUPERUSER;
-
-/// What an engine said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It answered. So does one that has no connection left, or whose password was changed.
-    Alive,
-    /// It is recovering or shutting down.
-    NotYet,
-    /// Nobody listens, the connection broke, or it took longer than the limit.
-    Silent,
-}
+use crate::engine::Answer;
 
 /// The prober of one engine.
 pub struct Probe {

@@ -8,17 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A parameter that nobody may change.
-struct Pinned {
-    name: &'static str,
-    /// `None`: computed for each cluster, or PostgreSQL's own default.
-    value: Option<&'static str>,
-    reason: &'static str,
-}
-
-const fn pinned(name: &'static str, value: Option<&'static str>, reason: &'static str) -> Pinned {
-    Pinned { name, value, reason }
-}
+use crate::engine::Placement;
+use crate::engine::parameters::{self, ParameterError, Pinned, pinned};
 
 const PINNED: &[Pinned] = &[
     pinned(
@@ -105,66 +96,22 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
         "'30s'",
         "bounds crash recovery to seconds; without page images checkpoints are cheap",
     ),
-    ("checkpoint_completion_target", "0.3", "keeps the start of recovery close behind"),
+    ("checkpoint_completion_target", "0.1", "keeps the start of recovery close behind"),
     ("max_wal_size", "'2GB'", "lets time, not size, pace the checkpoints"),
     ("log_line_prefix", "'%m [%p] %q%u@%d '", "tells who"),
 ];
 
-/// Where one cluster's engine runs.
-#[derive(Clone, Debug)]
-pub struct Placement<'a> {
-    /// Its data directory, inside the mount.
-    pub data_directory: &'a Path,
-    /// Its socket's directory.
-    pub socket_directory: &'a Path,
-    /// The address that it listens on.
-    pub host: &'a str,
-    /// The port that it listens on.
-    pub port: u16,
-}
-
-/// A parameter that is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ParameterError {
-    /// It is pinned.
-    #[error("{name} cannot be set: {reason}")]
-    Pinned {
-        /// The parameter.
-        name: String,
-        /// Why, and what to do instead.
-        reason: &'static str,
-    },
-    /// It is no name at all.
-    #[error("{0:?} is not the name of a PostgreSQL parameter")]
-    BadName(String),
-    /// PostgreSQL itself refuses it.
-    #[error("PostgreSQL refuses {name}={value}: {message}")]
-    Refused {
-        /// The parameter.
-        name: String,
-        /// The value.
-        value: String,
-        /// PostgreSQL's words.
-        message: String,
-    },
-}
-
 /// Brings an operator's parameters into PostgreSQL's spelling and refuses the pinned ones.
-pub fn check(parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ParameterError> {
-    let mut checked = BTreeMap::new();
-    for (given, value) in parameters {
-        // PostgreSQL's names ignore case, so "FSYNC" is fsync.
-        let name = given.trim().to_ascii_lowercase();
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        if name.is_empty() || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(ParameterError::BadName(given.clone()));
-        }
-        if let Some(pinned) = PINNED.iter().find(|pinned| pinned.name == name) {
-            return Err(ParameterError::Pinned { name, reason: pinned.reason });
-        }
-        checked.insert(name, value.clone());
-    }
-    Ok(checked)
+pub fn check(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ParameterError> {
+    // PostgreSQL's names ignore case, so "FSYNC" is fsync.
+    parameters::check(given, PINNED, str::to_ascii_lowercase)
+}
+
+/// Arguments by which the server judges a parameter and exits. An empty configuration is in `directory`.
+#[must_use]
+pub fn trial(directory: &Path, name: &str, value: &str) -> Vec<String> {
+    let arguments = ["-C", name, "-c", &format!("{name}={value}"), "-D", &directory.display().to_string()];
+    arguments.map(str::to_owned).into()
 }
 
 /// The engine's arguments: `-D DIR -c name=value …`. The pinned ones come last, since the last one counts.
@@ -220,6 +167,7 @@ mod tests {
 
     fn run_with(parameters: &BTreeMap<String, String>) -> Vec<String> {
         let place = Placement {
+            mountpoint: Path::new("/m"),
             data_directory: Path::new("/m/pgdata"),
             socket_directory: Path::new("/r"),
             host: "127.0.0.1",

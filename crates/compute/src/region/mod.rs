@@ -90,6 +90,8 @@ pub struct ComputeSpec {
 pub enum Engine {
     /// PostgreSQL 15.
     Postgres,
+    /// MariaDB 10.11.
+    Mariadb,
 }
 
 /// How far a cluster has come.
@@ -287,6 +289,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Engine::Postgres => f.write_str("postgres"),
+            Engine::Mariadb => f.write_str("mariadb"),
         }
     }
 }

@@ -252,6 +252,7 @@ impl VolumeFormat {
         let engine = match self.engine {
             EngineClass::None => 0,
             EngineClass::Postgres => 1,
+            EngineClass::Mariadb => 2,
         };
         vec![NAMESPACE_VERSION, engine]
     }
@@ -261,6 +262,7 @@ impl VolumeFormat {
         let engine = match versioned(bytes, "volume format")?.u8() {
             Some(0) => EngineClass::None,
             Some(1) => EngineClass::Postgres,
+            Some(2) => EngineClass::Mariadb,
             _ => return Err(BadValue::Damaged("volume format")),
         };
         Ok(VolumeFormat { engine })
@@ -332,6 +334,7 @@ mod tests {
         let dirent = Dirent { ino: 258, kind: Kind::Directory, name: Arc::from(&b"ab"[..]), local: false };
         assert_eq!(dirent.encode(), [1, 2, 2, 1, 0, 0, 0, 0, 0, 0, 2, 0, b'a', b'b']);
         assert_eq!(VolumeFormat { engine: EngineClass::Postgres }.encode(), [1, 1]);
+        assert_eq!(VolumeFormat { engine: EngineClass::Mariadb }.encode(), [1, 2]);
         assert_eq!(encode_next_ino(1025), [1, 1, 4, 0, 0, 0, 0, 0, 0]);
         assert_eq!(encode_group(7), [1, 7, 0, 0, 0]);
     }

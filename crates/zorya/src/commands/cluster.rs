@@ -39,6 +39,7 @@ fn create(invocation: &Invocation, options: ClusterCreate) -> anyhow::Result<Exi
         name: options.name.clone(),
         engine: match options.engine {
             EngineName::Postgres => Engine::Postgres,
+            EngineName::Mariadb => Engine::Mariadb,
         },
         profile: options.profile,
         port: options.port,
