@@ -55,7 +55,7 @@ fn mariadb_serves_beside_postgresql_and_keeps_what_it_acknowledged_over_a_kill()
     query(&region, "CREATE DATABASE d");
     query(&region, "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(200)) ENGINE=InnoDB");
     query(&region, "CREATE TABLE d.a (id INT PRIMARY KEY) ENGINE=Aria TRANSACTIONAL=1");
-    query(&region, "INSERT INTO d.t SELECT seq, REPEAT('x', 150) FROM seq_1_to_2000");
+    query(&region, "INSERT INTO d.t SELECT seq, REPEAT('x', 150) FROM d.seq_1_to_2000");
     query(&region, "INSERT INTO d.a VALUES (1), (2)");
     let position = query(&region, "SELECT @@gtid_binlog_pos");
     for which in ["pid", "mount_pid"] {
