@@ -84,13 +84,13 @@ fn damage_in_a_nodes_log_is_noticed_and_made_good_from_its_peers() {
         last = put(&*client, key, &value);
         durable(&*client, last).unwrap();
     }
+    let has_everything = |region: &Region| region.status(4)["volumes"][0]["scl"].as_u64() >= Some(last.0);
+    wait_until("the replica beyond the quorum has everything", || has_everything(&region));
     region.stop_node(4);
     flip_a_bit_in_the_log(&region.data(4).join("log"));
     region.start_node(4);
     durable(&*client, put(&*client, 99, b"after")).unwrap();
-    wait_until("the damaged replica has everything again", || {
-        region.status(4)["volumes"][0]["scl"].as_u64() >= Some(last.0)
-    });
+    wait_until("the damaged replica has everything again", || has_everything(&region));
     drop(client);
     let client = region.open(volume);
     assert_eq!(get(&*client, 99).unwrap(), "after");

@@ -137,7 +137,7 @@ fn requests_that_make_no_sense_are_refused_with_their_codes() {
     let Some(region) = Region::up() else { return };
     for (arguments, code, words) in [
         (vec!["cluster", "create", "x", "--parameter", "fsync=off"], 2, "fsync cannot be set"),
-        (vec!["cluster", "create", "x", "--parameter", "work_mem=much"], 2, "PostgreSQL refuses"),
+        (vec!["cluster", "create", "x", "--parameter", "work_mem=much"], 2, "PostgreSQL 15 refuses"),
         (vec!["cluster", "create", "x", "--parameter", "no_such=1"], 2, "unrecognized"),
         (vec!["cluster", "create", "X"], 2, "a name is"),
         (vec!["cluster", "create", "main"], 5, "already"),

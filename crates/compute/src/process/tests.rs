@@ -80,7 +80,10 @@ async fn a_program_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_child_leads_its_own_session_and_appends_to_its_log() {
     let dir = tempfile::tempdir().unwrap();
-    let pid = shell(&dir, "echo one; echo two >&2; ps -o sid= -p $$");
+    let pid = shell(
+        &dir,
+        "echo one; echo two >&2; read -r pid name state parent group session rest </proc/$$/stat; echo $session",
+    );
     assert_eq!(pid.exited().await, Exit::Code(0));
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     let lines: Vec<_> = log.lines().map(str::trim).collect();
