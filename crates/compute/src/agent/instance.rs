@@ -203,10 +203,8 @@ impl Pair {
         let status = self.home.mount_status(&self.name);
         let own = nix::unistd::geteuid().as_raw();
         self.mount = process::by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
-        let known_by = self.kind.known_by(&self.data_directory());
-        let known_by: Vec<&OsStr> = known_by.iter().map(OsString::as_os_str).collect();
-        let installed = Installed::find(self.kind, cluster.bin_dir.as_deref());
-        self.engine = process::by_arguments(installed.map_or(own, |found| found.uid.as_raw()), &known_by);
+        let runs_as = Installed::runs_as(self.kind, cluster.bin_dir.as_deref());
+        self.engine = process::by_arguments(runs_as, &self.kind.known_by(&self.data_directory()));
         if let Some(mount) = &self.mount {
             self.namespace = Namespace::of(mount).ok();
             self.connection = MountReport::read(&status)

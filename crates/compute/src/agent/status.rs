@@ -1,7 +1,7 @@
 //! What an operator is told: the state of everything as one document, with or without an agent.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -365,10 +365,8 @@ fn look_at_cluster(home: &Home, region: &Region, cluster: &ClusterSpec, own: u32
     let status = home.mount_status(&cluster.name);
     let mount_pid = pid_by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
     let data = Home::cluster_runtime(region.id, &cluster.name).join("mnt").join(cluster.engine.data());
-    let known_by = cluster.engine.known_by(&data);
-    let known_by: Vec<&OsStr> = known_by.iter().map(OsString::as_os_str).collect();
-    let installed = Installed::find(cluster.engine, cluster.bin_dir.as_deref());
-    let pid = pid_by_arguments(installed.map_or(own, |found| found.uid.as_raw()), &known_by);
+    let runs_as = Installed::runs_as(cluster.engine, cluster.bin_dir.as_deref());
+    let pid = pid_by_arguments(runs_as, &cluster.engine.known_by(&data));
     let phase = match (pid, mount_pid) {
         (Some(_), Some(_)) => ClusterPhase::Available,
         (None, None) => ClusterPhase::Stopped,

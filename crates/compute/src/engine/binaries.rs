@@ -100,6 +100,12 @@ impl Installed {
         Ok(Installed { engine, server, directories, uid, gid })
     }
 
+    /// The user that an engine runs as: by its user its process is known, also where it cannot be found any more.
+    #[must_use]
+    pub fn runs_as(engine: Engine, bin_dir: Option<&Path>) -> u32 {
+        Installed::find(engine, bin_dir).map_or(geteuid(), |found| found.uid).as_raw()
+    }
+
     /// One of its programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {

@@ -228,7 +228,8 @@ impl Installed {
         }
     }
 
-    /// What lets the engine itself judge one parameter, before it could keep it from starting. `directory` is empty.
+    /// What lets the engine itself judge one parameter, before it could keep it from starting. `directory` has an
+    /// empty `postgresql.conf`, which PostgreSQL does not start without.
     #[must_use]
     pub fn trial(&self, directory: &Path, name: &str, value: &str) -> Invocation {
         let arguments = match self.engine {

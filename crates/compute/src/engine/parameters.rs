@@ -63,3 +63,15 @@ pub(crate) fn check(
     }
     Ok(checked)
 }
+
+/// What a server is started with, in the order of the command line, where the last one counts: chosen ones that the
+/// operator did not set, the operator's, the pinned ones.
+pub(crate) fn in_order<'a>(
+    chosen: &'a [(&'a str, &'a str)],
+    given: &'a BTreeMap<String, String>,
+    pinned: &'a [Pinned],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let chosen = chosen.iter().copied().filter(|(name, _)| !given.contains_key(*name));
+    let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    chosen.chain(given).chain(pinned.iter().filter_map(|pinned| Some((pinned.name, pinned.value?))))
+}

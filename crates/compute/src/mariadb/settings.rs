@@ -112,16 +112,8 @@ pub fn check(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
 pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>) -> Vec<String> {
     let mut arguments = vec!["--no-defaults".to_owned(), datadir(place.data_directory)];
     let mut set = |name: &str, value: &str| arguments.push(format!("--{}={value}", name.replace('_', "-")));
-    for (name, value) in CHOSEN.iter().filter(|(name, _)| !parameters.contains_key(*name)) {
+    for (name, value) in parameters::in_order(CHOSEN, parameters, PINNED) {
         set(name, value);
-    }
-    for (name, value) in parameters {
-        set(name, value);
-    }
-    for pinned in PINNED {
-        if let Some(value) = pinned.value {
-            set(pinned.name, value);
-        }
     }
     set("tmpdir", &place.mountpoint.join(TEMPORARY).display().to_string());
     set("socket", &place.socket_directory.join(SOCKET).display().to_string());

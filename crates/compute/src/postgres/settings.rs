@@ -119,16 +119,8 @@ pub fn trial(directory: &Path, name: &str, value: &str) -> Vec<String> {
 pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>) -> Vec<String> {
     let mut arguments = vec!["-D".to_owned(), place.data_directory.display().to_string()];
     let mut set = |name: &str, value: &str| arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
-    for (name, value) in CHOSEN.iter().filter(|(name, _)| !parameters.contains_key(*name)) {
+    for (name, value) in parameters::in_order(CHOSEN, parameters, PINNED) {
         set(name, value);
-    }
-    for (name, value) in parameters {
-        set(name, value);
-    }
-    for pinned in PINNED {
-        if let Some(value) = pinned.value {
-            set(pinned.name, value);
-        }
     }
     set("listen_addresses", place.host);
     set("port", &place.port.to_string());

@@ -14,7 +14,7 @@ use super::Process;
 
 /// The process of user `uid` that has `arguments` as consecutive arguments, if there is one. Needs a tokio runtime.
 #[must_use]
-pub fn by_arguments(uid: u32, arguments: &[&OsStr]) -> Option<Process> {
+pub fn by_arguments(uid: u32, arguments: &[impl AsRef<OsStr>]) -> Option<Process> {
     pids().filter(|pid| matches(*pid, uid, arguments)).find_map(|pid| {
         let process = Process::hold(pid).ok()?;
         matches(pid, uid, arguments).then_some(process)
@@ -23,11 +23,11 @@ pub fn by_arguments(uid: u32, arguments: &[&OsStr]) -> Option<Process> {
 
 /// The same without holding it: for display only, since the pid may be reused.
 #[must_use]
-pub fn pid_by_arguments(uid: u32, arguments: &[&OsStr]) -> Option<i32> {
+pub fn pid_by_arguments(uid: u32, arguments: &[impl AsRef<OsStr>]) -> Option<i32> {
     pids().find(|pid| matches(*pid, uid, arguments))
 }
 
-fn matches(pid: i32, uid: u32, arguments: &[&OsStr]) -> bool {
+fn matches(pid: i32, uid: u32, arguments: &[impl AsRef<OsStr>]) -> bool {
     owner(pid) == Some(uid)
         && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| contains(&line, arguments))
 }
@@ -54,9 +54,9 @@ fn owner(pid: i32) -> Option<u32> {
 }
 
 /// Whether a `/proc/<pid>/cmdline` has these arguments in a row.
-fn contains(line: &[u8], arguments: &[&OsStr]) -> bool {
+fn contains(line: &[u8], arguments: &[impl AsRef<OsStr>]) -> bool {
     let found: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    let wanted: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+    let wanted: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_ref().as_bytes()).collect();
     !wanted.is_empty() && found.windows(wanted.len()).any(|window| window == wanted)
 }
 
