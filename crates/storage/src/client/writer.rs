@@ -407,14 +407,11 @@ impl WriterShared {
     /// Sends what nobody waits for after a short while, and logs the time when nothing else is logged.
     pub async fn run_sealer(self: Arc<Self>, stop: CancellationToken) {
         loop {
+            let pause = self.seal_what_lingers().unwrap_or(HEARTBEAT);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.opened.notified() => {
-                    while let Some(pause) = self.seal_what_lingers() {
-                        tokio::time::sleep(pause).await;
-                    }
-                }
-                () = tokio::time::sleep(HEARTBEAT) => self.heartbeat(),
+                () = self.opened.notified() => {}
+                () = tokio::time::sleep(pause) => self.heartbeat(),
             }
         }
     }
