@@ -8,7 +8,7 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz verify-redo verify-redo-mutants fresh
+.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz verify-redo verify-redo-mutants other-servers fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -61,6 +61,9 @@ verify-redo: deps ## our redo against PostgreSQL's own images of every changed b
 verify-redo-mutants: deps ## the same with bugs planted into every handler, each of which must be noticed
 	cargo build --release -p zorya-verify-redo
 	scripts/verify-redo --quick --plant
+
+other-servers: build ## PostgreSQL 17 and MariaDB 11.8, from the next Debian release, in a region
+	$(SUDO) --preserve-env=PATH,HOME scripts/other-servers
 
 fresh: ## both commands in a fresh Debian 12 root
 	scripts/fresh-debian

@@ -171,12 +171,9 @@ impl Home {
     /// The directory for sockets and mount points, which engines can traverse. It does not outlive a reboot.
     #[must_use]
     pub fn runtime(region: RegionId) -> PathBuf {
-        let base = if nix::unistd::geteuid().is_root() && Path::new("/run").is_dir() {
-            PathBuf::from("/run")
-        } else {
-            std::env::temp_dir()
-        };
-        base.join(format!("zorya-{}", region.short()))
+        // Not what TMPDIR says: every command has to find the same one.
+        let base = if nix::unistd::geteuid().is_root() { "/run" } else { "/tmp" };
+        Path::new(base).join(format!("zorya-{}", region.short()))
     }
 
     /// A cluster's runtime directory.

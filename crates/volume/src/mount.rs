@@ -1,4 +1,7 @@
 //! The mount itself: a private mount namespace, mount(2) of /dev/fuse, unmounting and aborting.
+//!
+//! Root mounts for everybody. A plain user mounts in a user namespace of its own, where mount(2) of FUSE is allowed
+//! (user_namespaces(7)), and only for itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getegid, geteuid};
 
 use crate::fuse::MAX_TRANSFER;
 
@@ -15,13 +19,30 @@ use crate::fuse::MAX_TRANSFER;
 #[derive(Debug, thiserror::Error)]
 pub enum MountFailed {
     /// There is no FUSE here.
-    #[error("/dev/fuse cannot be opened: load the fuse module, and run as root")]
+    #[error(
+        "/dev/fuse cannot be opened: load the fuse module and let this user read and write /dev/fuse, or run as root"
+    )]
     NoFuse(#[source] io::Error),
     /// No private mount namespace.
     #[error("a private mount namespace cannot be made: run as root")]
     Namespace(#[source] Errno),
+    /// No user namespace.
+    #[error(
+        "user {user} cannot make a user namespace: allow it (sysctl kernel.unprivileged_userns_clone=1, \
+         user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+    )]
+    UserNamespace {
+        /// This process's user.
+        user: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The mount point cannot be used.
-    #[error("{path:?} cannot be mounted on: it has to be an existing directory, and this process root")]
+    #[error(
+        "{path:?} cannot be mounted on: it has to be an existing directory, and this process root or in a user \
+         namespace of its own"
+    )]
     Mount {
         /// The mount point.
         path: PathBuf,
@@ -46,6 +67,19 @@ pub struct FuseMount {
     pub connection: u64,
 }
 
+/// Gives this process a user namespace in which it is itself and may mount, and a mount namespace with it: what root does
+/// with [`enter_private_namespace`] alone. The process must not have started a thread yet.
+pub fn enter_user_namespace() -> Result<(), MountFailed> {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    let refused = |source| MountFailed::UserNamespace { user, source };
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| refused(error.into()))?;
+    // A process without rights over its groups may map its own only once it has given up changing them.
+    fs::write("/proc/self/setgroups", "deny").map_err(refused)?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1")).map_err(refused)?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1")).map_err(refused)?;
+    enter_private_namespace()
+}
+
 /// Gives this thread, and the threads that it will start, a mount namespace of their own: mounts made in it end with
 /// the processes in it.
 pub fn enter_private_namespace() -> Result<(), MountFailed> {
@@ -58,8 +92,11 @@ pub fn enter_private_namespace() -> Result<(), MountFailed> {
 pub fn mount_fuse(mountpoint: &Path) -> Result<(OwnedFd, FuseMount), MountFailed> {
     let device: File =
         OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(MountFailed::NoFuse)?;
+    let (user, group) = (geteuid(), getegid());
+    // Engines of root's have users of their own. What a plain user mounts is for itself, inside the namespace and out.
+    let others = if user.is_root() { "allow_other," } else { "" };
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_TRANSFER}",
+        "fd={},rootmode=40000,user_id={user},group_id={group},{others}default_permissions,max_read={MAX_TRANSFER}",
         device.as_raw_fd()
     );
     let flags = MsFlags::MS_NOATIME | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;

@@ -55,8 +55,28 @@ impl EngineClass {
     /// Whether a symbolic link at this path decides where the engine puts data, so that it may not leave the volume.
     #[must_use]
     pub fn is_data_link(self, path: &[&[u8]]) -> bool {
-        self == EngineClass::Postgres
-            && matches!(data_directory_path(path), [b"pg_tblspc", _] | [b"pg_wal" | b"base" | b"global"])
+        match self {
+            EngineClass::None => false,
+            EngineClass::Postgres => {
+                matches!(data_directory_path(path), [b"pg_tblspc", _] | [b"pg_wal" | b"base" | b"global"])
+            }
+            EngineClass::Mariadb => matches!(path, [b"mysqldata", ..]),
+        }
+    }
+
+    /// Why such a link is refused, and what to do instead.
+    #[must_use]
+    pub fn link_remedy(self) -> &'static str {
+        match self {
+            EngineClass::None => "",
+            EngineClass::Postgres => {
+                "tablespaces and WAL live in the volume; create the tablespace with LOCATION '' and \
+                 allow_in_place_tablespaces = on"
+            }
+            EngineClass::Mariadb => {
+                "tables and logs live in the volume; leave DATA DIRECTORY and directories out"
+            }
+        }
     }
 }
 
@@ -259,5 +279,7 @@ mod tests {
         assert!(EngineClass::Postgres.is_data_link(&[b"pg_wal"]));
         assert!(!EngineClass::Postgres.is_data_link(&[b"pg_tblspc", b"16400", b"x"]));
         assert!(!EngineClass::None.is_data_link(&[b"pg_tblspc", b"16400"]));
+        assert!(EngineClass::Mariadb.is_data_link(&[b"mysqldata", b"d", b"t.ibd"]));
+        assert!(!EngineClass::Mariadb.is_data_link(&[b"tmp", b"x"]));
     }
 }

@@ -184,6 +184,15 @@ fn what_is_refused() {
 }
 
 #[test]
+fn a_table_of_mariadbs_stays_in_the_volume() {
+    let Some((mount, _store)) = mounted(EngineClass::Mariadb) else { return };
+    fs::create_dir_all(mount.path("mysqldata/d")).unwrap();
+    assert_eq!(errno(symlink("/elsewhere/t.ibd", mount.path("mysqldata/d/t.ibd"))), libc::EPERM);
+    assert_eq!(errno(symlink("/elsewhere", mount.path("mysqldata/e"))), libc::EPERM);
+    symlink("t.ibd", mount.path("mysqldata/d/u.ibd")).unwrap();
+}
+
+#[test]
 fn a_relation_segment_does_not_reach_into_the_next() {
     let Some((mount, _store)) = mounted(EngineClass::Postgres) else { return };
     fs::create_dir_all(mount.path("base/5")).unwrap();

@@ -41,6 +41,10 @@ pub fn storage_node(options: StorageNode, key: RegionKey) -> anyhow::Result<()> 
 
 /// Opens a volume and serves its mount until it is told to stop or loses the volume.
 pub fn mount(options: Mount, key: RegionKey) -> anyhow::Result<()> {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        zorya_volume::mount::enter_user_namespace().map_err(MountError::from)?;
+    }
     let store = client::open(ClientOptions {
         volume: options.volume,
         addresses: options.nodes,
@@ -61,7 +65,7 @@ pub fn mount(options: Mount, key: RegionKey) -> anyhow::Result<()> {
             local_dir: options.local_dir,
             status_file: options.status_file,
             threads: FUSE_THREADS,
-            private_namespace: true,
+            private_namespace: is_root,
             volume: options.volume,
             owner: options.owner,
         },

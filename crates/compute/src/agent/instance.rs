@@ -296,13 +296,13 @@ impl Pair {
         let Some(mount) = self.mount.clone() else { return Ok(()) };
         // The agent sees the mount through the daemon's own root.
         let root = PathBuf::from(format!("/proc/{}/root{}", mount.pid(), self.mountpoint().display()));
-        let kind = self.kind;
-        if self.in_volume(&mount, root.clone(), move |root| kind.exists(root)).await? {
+        let (kind, judge, finisher) = (self.kind, installed.clone(), installed.clone());
+        if self.in_volume(&mount, root.clone(), move |root| judge.exists(root)).await? {
             return Ok(());
         }
         self.in_volume(&mount, root.clone(), move |root| kind.clear(root)).await?;
         self.initialise(&mount, installed).await?;
-        self.in_volume(&mount, root, move |root| kind.finish(root)).await
+        self.in_volume(&mount, root, move |root| finisher.finish(root)).await
     }
 
     /// Runs something that blocks on the volume, for as long as the mount lives.

@@ -1,7 +1,6 @@
 //! What the control socket's requests do.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +14,6 @@ use super::protocol::{Failure, FailureKind, NewCluster, Progress, Request};
 use super::{Agent, Want, status, wish};
 use crate::disk::{self, Watermark};
 use crate::engine::{Installed, ParameterError};
-use crate::home::{Home, make_dir};
 use crate::ports;
 use crate::region::{ClusterSpec, Desired, Phase, Region, RegionError, check_name, default_cache_bytes};
 
@@ -175,13 +173,8 @@ impl Agent {
         installed: &Installed,
         parameters: &std::collections::BTreeMap<String, String>,
     ) -> Result<(), Failure> {
-        let directory = Home::runtime(self.shared.region().id);
-        make_dir(&directory, 0o755).map_err(failed)?;
-        let directory = directory.join(".check");
-        make_dir(&directory, 0o755).map_err(failed)?;
-        fs::write(directory.join("postgresql.conf"), "").map_err(failed)?;
         for (name, value) in parameters {
-            let trial = installed.trial(&directory, name, value);
+            let trial = installed.trial(name, value);
             let output = Command::new(trial.program)
                 .args(trial.arguments)
                 .uid(installed.uid.as_raw())
@@ -192,11 +185,10 @@ impl Agent {
             if let Some(message) = refusal(output.status.success(), &String::from_utf8_lossy(&output.stderr))
             {
                 let (name, value) = (name.clone(), value.clone());
-                let engine = installed.engine.product().name;
+                let engine = installed.name();
                 return Err(invalid(ParameterError::Refused { engine, name, value, message }));
             }
         }
-        let _ = fs::remove_dir_all(&directory);
         Ok(())
     }
 

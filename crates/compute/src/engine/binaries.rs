@@ -27,12 +27,16 @@ pub enum BinariesError {
         source: io::Error,
     },
     /// It is another version.
-    #[error("{program} says {found:?}, but the adapter is for {name}: name its directory with --bin-dir")]
+    #[error(
+        "{program} says {found:?}, but the adapter is for {name} {series}: name its directory with --bin-dir"
+    )]
     OtherVersion {
         /// The program.
         program: PathBuf,
         /// The engine.
         name: &'static str,
+        /// The series that the adapter runs.
+        series: String,
         /// What it says.
         found: String,
     },
@@ -49,18 +53,22 @@ pub enum BinariesError {
 /// What an adapter is written for.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
-    /// The engine and its version, for messages.
+    /// The engine, for messages.
     pub name: &'static str,
+    /// The engine, as the marker of a database names it.
+    pub mark: &'static str,
     /// The distribution's package of it.
     pub package: &'static str,
     /// The distribution's user for it.
     pub user: &'static str,
     /// The server's program.
     pub server: &'static str,
-    /// Where the distribution keeps the programs. The server is in the first.
+    /// Where the distribution keeps the programs.
     pub directories: &'static [&'static str],
-    /// Whether the server's answer to `--version` names the right version.
-    pub is_version: fn(&str) -> bool,
+    /// The series of releases that the adapter runs. All releases of one share the format of a data directory.
+    pub series: &'static [&'static str],
+    /// The series that the server's answer to `--version` names.
+    pub read_series: fn(&str) -> Option<&str>,
 }
 
 /// An engine to run clusters with.
@@ -68,10 +76,14 @@ pub struct Product {
 pub struct Installed {
     /// Which one.
     pub engine: Engine,
+    /// Its series, as in `15` or `10.11`.
+    pub series: &'static str,
     /// The server's program.
     pub server: PathBuf,
     /// Where its other programs are.
     directories: Vec<PathBuf>,
+    /// Below which its messages and plugins are, if not in the distribution's places.
+    pub prefix: Option<PathBuf>,
     /// The user that it runs as.
     pub uid: Uid,
     /// The group that it runs as.
@@ -84,20 +96,43 @@ impl Installed {
     pub fn find(engine: Engine, bin_dir: Option<&Path>) -> Result<Installed, BinariesError> {
         let product = engine.product();
         let directories: Vec<PathBuf> = match bin_dir {
-            Some(directory) => vec![directory.to_owned()],
+            // Some distributions keep servers and tools apart.
+            Some(given) => vec![given.to_owned(), given.join("../sbin"), given.join("../bin")],
             None => product.directories.iter().map(PathBuf::from).collect(),
         };
-        let server = directories.first().map(|first| first.join(product.server)).unwrap_or_default();
+        let server = first_with(&directories, product.server);
         let output = Command::new(&server).arg("--version").output().map_err(|source| {
             let Product { name, package, .. } = product;
             BinariesError::Missing { program: server.clone(), name, package, source }
         })?;
         let found = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if !(product.is_version)(&found) {
-            return Err(BinariesError::OtherVersion { program: server, name: product.name, found });
-        }
+        let known = (product.read_series)(&found)
+            .and_then(|found| product.series.iter().copied().find(|known| *known == found));
+        let Some(series) = known else {
+            let series = product.series.join(", ");
+            return Err(BinariesError::OtherVersion { program: server, name: product.name, series, found });
+        };
         let (uid, gid) = user(&product)?;
-        Ok(Installed { engine, server, directories, uid, gid })
+        let prefix = bin_dir.and_then(|_| Some(server.parent()?.parent()?.to_owned()));
+        Ok(Installed { engine, series, server, directories, prefix, uid, gid })
+    }
+
+    /// The engine and its series, for messages: `PostgreSQL 15`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.engine.product().name, self.series)
+    }
+
+    /// The series' first number.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.series.split('.').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+    }
+
+    /// What the marker of a database says that this engine made: `postgresql 15`.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        format!("{} {}", self.engine.product().mark, self.series)
     }
 
     /// The user that an engine runs as: by its user its process is known, also where it cannot be found any more.
@@ -109,10 +144,14 @@ impl Installed {
     /// One of its programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
-        let places: Vec<PathBuf> = self.directories.iter().map(|directory| directory.join(name)).collect();
-        let there = places.iter().find(|place| place.exists()).or(places.first());
-        there.cloned().unwrap_or_default()
+        first_with(&self.directories, name)
     }
+}
+
+/// A program in the first directory that has it; where it should be if none has.
+fn first_with(directories: &[PathBuf], name: &str) -> PathBuf {
+    let places = || directories.iter().map(|directory| directory.join(name));
+    places().find(|place| place.exists()).or_else(|| places().next()).unwrap_or_default()
 }
 
 impl Engine {

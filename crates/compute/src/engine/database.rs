@@ -23,7 +23,7 @@ pub enum DatabaseError {
         /// What made it.
         found: String,
         /// The engine.
-        engine: &'static str,
+        engine: String,
     },
     /// The volume's files could not be read or written.
     #[error("cannot {doing} {path} in the volume")]
@@ -43,21 +43,25 @@ pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error)
 }
 
 /// Whether there is a marker, and it is this engine's.
-pub(crate) fn is_marked(root: &Path, engine: &'static str) -> Result<bool, DatabaseError> {
+pub(crate) fn is_marked(root: &Path, engine: &str) -> Result<bool, DatabaseError> {
     let marker = root.join(MARKER);
     match fs::read_to_string(&marker) {
         Ok(text) if text.trim() == engine => Ok(true),
         // A crash may have left the file without its content.
         Ok(text) if text.is_empty() => Ok(false),
-        Ok(text) => Err(DatabaseError::OtherVersion { found: text.trim().to_owned(), engine }),
+        Ok(text) => Err(other_version(text.trim(), engine)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed("read", &marker)(error)),
     }
 }
 
+pub(crate) fn other_version(found: &str, engine: &str) -> DatabaseError {
+    DatabaseError::OtherVersion { found: found.to_owned(), engine: engine.to_owned() }
+}
+
 /// Writes the marker, and makes everything durable. Writes reach the volume in order, so the marker is never there
 /// before what it vouches for; and one sync of anything makes all of them durable.
-pub(crate) fn mark(root: &Path, engine: &'static str) -> Result<(), DatabaseError> {
+pub(crate) fn mark(root: &Path, engine: &str) -> Result<(), DatabaseError> {
     let marker = root.join(MARKER);
     fs::File::create(&marker)
         .and_then(|mut file| writeln!(file, "{engine}").and_then(|()| file.sync_all()))

@@ -171,22 +171,6 @@ impl Engine {
         database::remove(root, self.data())
     }
 
-    /// Finishes what the initialisation made. Blocks on the volume.
-    pub fn finish(self, root: &Path) -> Result<(), DatabaseError> {
-        match self {
-            Engine::Postgres => postgres::database::finish(root),
-            Engine::Mariadb => mariadb::database::finish(root),
-        }
-    }
-
-    /// Whether the volume whose root is at `root` holds a database of this engine's version. Blocks on the volume.
-    pub fn exists(self, root: &Path) -> Result<bool, DatabaseError> {
-        match self {
-            Engine::Postgres => postgres::database::exists(root),
-            Engine::Mariadb => mariadb::database::exists(root),
-        }
-    }
-
     /// What the file says from which the initialisation learns the superuser's password.
     #[must_use]
     pub fn secret(self, password: &str) -> String {
@@ -198,6 +182,22 @@ impl Engine {
 }
 
 impl Installed {
+    /// Finishes what the initialisation made. Blocks on the volume.
+    pub fn finish(&self, root: &Path) -> Result<(), DatabaseError> {
+        match self.engine {
+            Engine::Postgres => postgres::database::finish(root, &self.mark()),
+            Engine::Mariadb => mariadb::database::finish(root, &self.mark()),
+        }
+    }
+
+    /// Whether the volume whose root is at `root` holds a database of this engine's series. Blocks on the volume.
+    pub fn exists(&self, root: &Path) -> Result<bool, DatabaseError> {
+        match self.engine {
+            Engine::Postgres => postgres::database::exists(root, &self.mark()),
+            Engine::Mariadb => mariadb::database::exists(root, &self.mark()),
+        }
+    }
+
     /// What makes a new data directory. `secret` is the file with [`Engine::secret`], as the engine's user sees it.
     #[must_use]
     pub fn initialiser(&self, place: &Placement<'_>, secret: &Path) -> Invocation {
@@ -208,7 +208,7 @@ impl Installed {
             },
             Engine::Mariadb => Invocation {
                 program: self.program("mariadb-install-db"),
-                arguments: os(mariadb::database::install_arguments(place, secret)),
+                arguments: os(mariadb::database::install_arguments(place, secret, self.prefix.as_deref())),
             },
         }
     }
@@ -219,22 +219,21 @@ impl Installed {
         match self.engine {
             Engine::Postgres => Invocation {
                 program: self.server.clone(),
-                arguments: os(postgres::settings::arguments(place, parameters)),
+                arguments: os(postgres::settings::arguments(place, parameters, self.major())),
             },
             Engine::Mariadb => Invocation {
                 program: self.server.clone(),
-                arguments: os(mariadb::settings::arguments(place, parameters)),
+                arguments: os(mariadb::settings::arguments(place, parameters, self.prefix.as_deref())),
             },
         }
     }
 
-    /// What lets the engine itself judge one parameter, before it could keep it from starting. `directory` has an
-    /// empty `postgresql.conf`, which PostgreSQL does not start without.
+    /// What lets the engine itself judge one parameter, before it could keep it from starting.
     #[must_use]
-    pub fn trial(&self, directory: &Path, name: &str, value: &str) -> Invocation {
+    pub fn trial(&self, name: &str, value: &str) -> Invocation {
         let arguments = match self.engine {
-            Engine::Postgres => postgres::settings::trial(directory, name, value),
-            Engine::Mariadb => mariadb::settings::trial(name, value),
+            Engine::Postgres => postgres::settings::trial(name, value),
+            Engine::Mariadb => mariadb::settings::trial(name, value, self.prefix.as_deref()),
         };
         Invocation { program: self.server.clone(), arguments: os(arguments) }
     }

@@ -32,8 +32,8 @@ pub enum ParameterError {
     /// The engine itself refuses it.
     #[error("{engine} refuses {name}={value}: {message}")]
     Refused {
-        /// The engine.
-        engine: &'static str,
+        /// The engine and its series.
+        engine: String,
         /// The parameter.
         name: String,
         /// The value.
@@ -67,11 +67,11 @@ pub(crate) fn check(
 /// What a server is started with, in the order of the command line, where the last one counts: chosen ones that the
 /// operator did not set, the operator's, the pinned ones.
 pub(crate) fn in_order<'a>(
-    chosen: &'a [(&'a str, &'a str)],
+    chosen: impl Iterator<Item = (&'a str, &'a str)> + 'a,
     given: &'a BTreeMap<String, String>,
     pinned: &'a [Pinned],
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let chosen = chosen.iter().copied().filter(|(name, _)| !given.contains_key(*name));
+    let chosen = chosen.filter(|(name, _)| !given.contains_key(*name));
     let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     chosen.chain(given).chain(pinned.iter().filter_map(|pinned| Some((pinned.name, pinned.value?))))
 }

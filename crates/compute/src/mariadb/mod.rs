@@ -12,26 +12,25 @@ use crate::engine::binaries::Product;
 
 /// The superuser that every cluster starts with.
 pub const SUPERUSER: &str = "root";
-/// The version that this adapter is written for.
-pub const VERSION: &str = "10.11";
 
-/// MariaDB as Debian has it.
+/// MariaDB as Debian has it, and the long-term series that this adapter runs from elsewhere.
 pub const PRODUCT: Product = Product {
-    name: "MariaDB 10.11",
+    name: "MariaDB",
+    mark: "mariadb",
     package: "mariadb-server-core",
     user: "mysql",
     server: "mariadbd",
     directories: &["/usr/sbin", "/usr/bin"],
-    is_version,
+    series: &["10.11", "11.4", "11.8"],
+    read_series,
 };
 
-/// Whether `mariadbd --version` names the version, as in `/usr/sbin/mariadbd  Ver 10.11.14-MariaDB-0+deb12u2 for …`.
-fn is_version(text: &str) -> bool {
+/// The first two numbers in `/usr/sbin/mariadbd  Ver 10.11.14-MariaDB-0+deb12u2 for …`.
+fn read_series(text: &str) -> Option<&str> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
-    words.next().is_some_and(|version| {
-        version.contains("MariaDB")
-            && version.strip_prefix(VERSION).is_some_and(|rest| rest.starts_with(['.', '-']))
-    })
+    let version = words.next().filter(|version| version.contains("MariaDB"))?;
+    let (second_dot, _) = version.match_indices('.').nth(1)?;
+    Some(&version[..second_dot])
 }
 
 #[cfg(test)]
@@ -39,18 +38,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_adapters_version_is_taken() {
-        for (text, good) in [
+    fn a_servers_words_name_its_series() {
+        for (text, series) in [
             (
                 "/usr/sbin/mariadbd  Ver 10.11.14-MariaDB-0+deb12u2 for debian-linux-gnu on x86_64 (Debian 12)",
-                true,
+                Some("10.11"),
             ),
-            ("mariadbd  Ver 10.110.1-MariaDB for Linux", false),
-            ("mariadbd  Ver 11.8.2-MariaDB for Linux", false),
-            ("mysqld  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)", false),
-            ("", false),
+            ("mariadbd  Ver 11.8.2-MariaDB for Linux", Some("11.8")),
+            ("mysqld  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)", None),
+            ("", None),
         ] {
-            assert_eq!(is_version(text), good, "{text:?}");
+            assert_eq!(read_series(text), series, "{text:?}");
         }
     }
 }

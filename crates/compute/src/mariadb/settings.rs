@@ -65,8 +65,17 @@ const PINNED: &[Pinned] = &[
 ];
 
 /// Parameters that name files, which must lie in the data directory.
-const FILES: &[&str] =
-    &["log_bin", "log_bin_index", "relay_log", "relay_log_index", "relay_log_info_file", "master_info_file"];
+const FILES: &[&str] = &[
+    "log_bin",
+    "log_bin_index",
+    "relay_log",
+    "relay_log_index",
+    "relay_log_info_file",
+    "master_info_file",
+    "innodb_data_file_path",
+    "innodb_temp_data_file_path",
+    "innodb_buffer_pool_filename",
+];
 
 /// Chosen to fit the volume.
 const CHOSEN: &[(&str, &str)] = &[
@@ -107,12 +116,23 @@ pub fn check(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
     Ok(checked)
 }
 
+/// The argument by which a server finds its messages and plugins below a directory.
+#[must_use]
+pub fn basedir(prefix: &Path) -> String {
+    format!("--basedir={}", prefix.display())
+}
+
 /// The engine's arguments. The pinned ones come last, since the last one counts.
 #[must_use]
-pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>) -> Vec<String> {
+pub fn arguments(
+    place: &Placement<'_>,
+    parameters: &BTreeMap<String, String>,
+    prefix: Option<&Path>,
+) -> Vec<String> {
     let mut arguments = vec!["--no-defaults".to_owned(), datadir(place.data_directory)];
+    arguments.extend(prefix.map(basedir));
     let mut set = |name: &str, value: &str| arguments.push(format!("--{}={value}", name.replace('_', "-")));
-    for (name, value) in parameters::in_order(CHOSEN, parameters, PINNED) {
+    for (name, value) in parameters::in_order(CHOSEN.iter().copied(), parameters, PINNED) {
         set(name, value);
     }
     set("tmpdir", &place.mountpoint.join(TEMPORARY).display().to_string());
@@ -125,12 +145,12 @@ pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>) -
 
 /// Arguments by which the server judges a parameter and exits. What a plugin such as InnoDB refuses it only says.
 #[must_use]
-pub fn trial(name: &str, value: &str) -> Vec<String> {
-    ["--no-defaults", "--verbose", "--help"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("--{}={value}", name.replace('_', "-"))])
-        .collect()
+pub fn trial(name: &str, value: &str, prefix: Option<&Path>) -> Vec<String> {
+    let mut arguments = vec!["--no-defaults".to_owned()];
+    arguments.extend(prefix.map(basedir));
+    arguments.extend(["--verbose".to_owned(), "--help".to_owned()]);
+    arguments.push(format!("--{}={value}", name.replace('_', "-")));
+    arguments
 }
 
 #[cfg(test)]
@@ -174,7 +194,7 @@ mod tests {
             port: 3306,
         };
         let parameters = check(&one("innodb-doublewrite", "ON")).unwrap();
-        let arguments = arguments(&place, &parameters);
+        let arguments = arguments(&place, &parameters, None);
         let at = |text: &str| arguments.iter().position(|argument| argument == text);
         assert!(at("--innodb-doublewrite=ON") < at("--innodb-flush-log-at-trx-commit=1"));
         assert_eq!(at("--innodb-doublewrite=OFF"), None);

@@ -12,24 +12,24 @@ use crate::engine::binaries::Product;
 
 /// The superuser and the database that every cluster starts with.
 pub const SUPERUSER: &str = "postgres";
-/// The major version that this adapter is written for.
-pub const MAJOR: &str = "15";
 
-/// PostgreSQL as Debian has it.
+/// PostgreSQL as Debian has it, and the majors that this adapter runs from elsewhere.
 pub const PRODUCT: Product = Product {
-    name: "PostgreSQL 15",
+    name: "PostgreSQL",
+    mark: "postgresql",
     package: "postgresql-15",
     user: "postgres",
     server: "postgres",
     directories: &["/usr/lib/postgresql/15/bin"],
-    is_version,
+    series: &["14", "15", "16", "17", "18"],
+    read_series,
 };
 
-/// Whether `postgres --version` names the major version, as in `postgres (PostgreSQL) 15.18 (Debian …)`.
-fn is_version(text: &str) -> bool {
-    text.strip_prefix("postgres (PostgreSQL) ")
-        .and_then(|rest| rest.strip_prefix(MAJOR))
-        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+/// The major version in `postgres (PostgreSQL) 15.18 (Debian …)`.
+fn read_series(text: &str) -> Option<&str> {
+    let version = text.strip_prefix("postgres (PostgreSQL) ")?;
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    Some(&version[..end])
 }
 
 #[cfg(test)]
@@ -37,15 +37,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_adapters_version_is_taken() {
-        for (text, good) in [
-            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", true),
-            ("postgres (PostgreSQL) 15devel", true),
-            ("postgres (PostgreSQL) 150.1", false),
-            ("postgres (PostgreSQL) 16.2", false),
-            ("", false),
+    fn a_servers_words_name_its_major() {
+        for (text, series) in [
+            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", Some("15")),
+            ("postgres (PostgreSQL) 17devel", Some("17")),
+            ("postgres (PostgreSQL) 150.1", Some("150")),
+            ("mysqld  Ver 8.0.36", None),
+            ("", None),
         ] {
-            assert_eq!(is_version(text), good, "{text:?}");
+            assert_eq!(read_series(text), series, "{text:?}");
         }
     }
 }

@@ -6,7 +6,6 @@
 //! *Defaults* are written into `postgresql.conf` when the database is made, and may be changed there like any other.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::engine::Placement;
 use crate::engine::parameters::{self, ParameterError, Pinned, pinned};
@@ -89,6 +88,9 @@ const CHOSEN: &[(&str, &str)] = &[
     ("allow_in_place_tablespaces", "on"),
 ];
 
+/// The first major that has a chosen parameter, where not all do.
+const SINCE: &[(&str, u32)] = &[("wal_decode_buffer_size", 15)];
+
 /// Written into `postgresql.conf` when the database is made.
 const DEFAULTS: &[(&str, &str, &str)] = &[
     (
@@ -107,19 +109,23 @@ pub fn check(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
     parameters::check(given, PINNED, str::to_ascii_lowercase)
 }
 
-/// Arguments by which the server judges a parameter and exits. An empty configuration is in `directory`.
+/// Arguments by which the server judges a parameter and exits. It wants a directory and a configuration, if only an empty one.
 #[must_use]
-pub fn trial(directory: &Path, name: &str, value: &str) -> Vec<String> {
-    let arguments = ["-C", name, "-c", &format!("{name}={value}"), "-D", &directory.display().to_string()];
-    arguments.map(str::to_owned).into()
+pub fn trial(name: &str, value: &str) -> Vec<String> {
+    let given = format!("{name}={value}");
+    ["-C", name, "-c", &given, "-c", "config_file=/dev/null", "-D", "/"].map(str::to_owned).into()
 }
 
-/// The engine's arguments: `-D DIR -c name=value …`. The pinned ones come last, since the last one counts.
+/// The arguments of a server of this major: `-D DIR -c name=value …`. The pinned ones come last, since the last one counts.
 #[must_use]
-pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>) -> Vec<String> {
+pub fn arguments(place: &Placement<'_>, parameters: &BTreeMap<String, String>, major: u32) -> Vec<String> {
     let mut arguments = vec!["-D".to_owned(), place.data_directory.display().to_string()];
     let mut set = |name: &str, value: &str| arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
-    for (name, value) in parameters::in_order(CHOSEN, parameters, PINNED) {
+    let chosen = CHOSEN
+        .iter()
+        .copied()
+        .filter(|(name, _)| SINCE.iter().all(|(later, first)| later != name || major >= *first));
+    for (name, value) in parameters::in_order(chosen, parameters, PINNED) {
         set(name, value);
     }
     set("listen_addresses", place.host);
@@ -151,13 +157,15 @@ pub fn hba_file() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn one(name: &str, value: &str) -> BTreeMap<String, String> {
         BTreeMap::from([(name.to_owned(), value.to_owned())])
     }
 
-    fn run_with(parameters: &BTreeMap<String, String>) -> Vec<String> {
+    fn run_with(parameters: &BTreeMap<String, String>, major: u32) -> Vec<String> {
         let place = Placement {
             mountpoint: Path::new("/m"),
             data_directory: Path::new("/m/pgdata"),
@@ -165,7 +173,7 @@ mod tests {
             host: "127.0.0.1",
             port: 5432,
         };
-        arguments(&place, parameters)
+        arguments(&place, parameters, major)
     }
 
     #[test]
@@ -188,7 +196,7 @@ mod tests {
 
     #[test]
     fn pinned_parameters_come_after_the_operators() {
-        let arguments = run_with(&one("work_mem", "8MB"));
+        let arguments = run_with(&one("work_mem", "8MB"), 15);
         let place = |text: &str| {
             arguments.iter().position(|a| a == text).unwrap_or_else(|| panic!("{text} is missing"))
         };
@@ -198,8 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn an_older_major_is_not_given_what_it_lacks() {
+        let has = |major, name: &str| {
+            run_with(&BTreeMap::new(), major).iter().any(|argument| argument.starts_with(name))
+        };
+        assert!(has(15, "wal_decode_buffer_size") && !has(14, "wal_decode_buffer_size"));
+        assert!(has(14, "full_page_writes=off") && has(14, "fsync=on"));
+    }
+
+    #[test]
     fn a_chosen_parameter_gives_way_to_the_operators() {
-        let arguments = run_with(&one("full_page_writes", "on"));
+        let arguments = run_with(&one("full_page_writes", "on"), 15);
         assert!(arguments.contains(&"full_page_writes=on".to_owned()));
         assert!(!arguments.contains(&"full_page_writes=off".to_owned()));
     }

@@ -8,7 +8,7 @@
 )]
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::{Gid, Uid, chdir, setgid, setgroups, setsid, setuid};
+use nix::unistd::{Gid, Uid, chdir, geteuid, setgid, setgroups, setsid, setuid};
 
 use super::Process;
 
@@ -53,6 +53,8 @@ pub enum SpawnError {
 #[derive(Debug, Default)]
 pub struct Entry {
     network: Option<OwnedFd>,
+    /// The user namespace that the mount namespace belongs to, unless it is this process's own.
+    owner: Option<OwnedFd>,
     mount: Option<OwnedFd>,
     user: Option<(Uid, Gid)>,
 }
@@ -68,20 +70,28 @@ impl Entry {
 
     /// Joins the mount namespace of a process.
     pub fn mount_of(mut self, process: &Process) -> Result<Entry, SpawnError> {
-        self.mount = Some(open_namespace(PathBuf::from(format!("/proc/{}/ns/mnt", process.pid())))?);
+        let namespaces = PathBuf::from(format!("/proc/{}/ns", process.pid()));
+        let owner = namespaces.join("user");
+        if fs::read_link(&owner).ok() != fs::read_link("/proc/self/ns/user").ok() {
+            self.owner = Some(open_namespace(owner)?);
+        }
+        self.mount = Some(open_namespace(namespaces.join("mnt"))?);
         Ok(self)
     }
 
-    /// Runs as this user and group, without supplementary groups.
+    /// Runs as this user and group, without supplementary groups; as this process's own user just as it is.
     #[must_use]
     pub fn user(mut self, uid: Uid, gid: Gid) -> Entry {
-        self.user = Some((uid, gid));
+        self.user = (uid != geteuid()).then_some((uid, gid));
         self
     }
 
     fn enter(&self) -> nix::Result<()> {
         if let Some(network) = &self.network {
             setns(network, CloneFlags::CLONE_NEWNET)?;
+        }
+        if let Some(owner) = &self.owner {
+            setns(owner, CloneFlags::CLONE_NEWUSER)?;
         }
         if let Some(mount) = &self.mount {
             setns(mount, CloneFlags::CLONE_NEWNS)?;

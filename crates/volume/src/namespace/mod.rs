@@ -97,6 +97,12 @@ impl Namespace {
         }
     }
 
+    /// Whose list of path classes applies.
+    #[must_use]
+    pub fn class(&self) -> EngineClass {
+        self.class
+    }
+
     /// An inode that exists.
     pub fn inode(&self, ino: u64) -> Result<&Inode, FsError> {
         self.inodes.get(&ino).ok_or(FsError::Stale(ino))

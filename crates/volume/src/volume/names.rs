@@ -85,10 +85,10 @@ impl State {
             return Ok(());
         }
         let reason = format!(
-            "{:?} -> {:?}: tablespaces and WAL live in the volume; create the tablespace with LOCATION '' and \
-             allow_in_place_tablespaces = on",
+            "{:?} -> {:?}: {}",
             String::from_utf8_lossy(&place.name),
-            String::from_utf8_lossy(target)
+            String::from_utf8_lossy(target),
+            self.namespace.class().link_remedy()
         );
         tracing::error!("data outside the volume is refused: {reason}");
         Err(FsError::OffVolume(reason))

@@ -30,11 +30,29 @@ const FIRST_CLUSTER: &str = "main";
 const AGENT_START: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(10);
 
+/// Says what a plain user lacks before anything is started.
+fn check_can_mount() -> anyhow::Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let forbids = |setting: &str| {
+        std::fs::read_to_string(setting).is_ok_and(|value| value.trim() == "0").then(|| setting.to_owned())
+    };
+    let settings =
+        ["/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"].into_iter();
+    if let Some(setting) = settings.filter_map(forbids).next() {
+        bail!(
+            "{setting} is 0, so that only root can mount a volume: set it to another value, or run as root"
+        );
+    }
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    device.context("this user cannot open /dev/fuse: load the fuse module and allow it, or run as root")?;
+    Ok(())
+}
+
 /// Brings the region up.
 pub fn run(invocation: &Invocation, options: Up) -> anyhow::Result<ExitCode> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("mounting a volume needs root: run it as root or with sudo");
-    }
+    check_can_mount()?;
     let interrupted = catch_interrupts()?;
     let wants_first_cluster = ensure_region(invocation, &options)?;
     let mut agent = match agent_client::is_there(&invocation.home) {

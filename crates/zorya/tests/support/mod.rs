@@ -3,12 +3,15 @@
 
 pub mod disk;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -22,6 +25,8 @@ pub struct Region {
     home: PathBuf,
     program: PathBuf,
     environment: Vec<(&'static str, String)>,
+    /// Whoever runs `zorya`, if not this process's user.
+    user: Option<u32>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -41,6 +46,27 @@ impl Region {
         Some(region)
     }
 
+    /// A home of a plain user's; `None` where such a user may not make a user namespace.
+    pub fn of_user(user: u32) -> Option<Region> {
+        let mut region = Region::new()?;
+        let able = Command::new("unshare").args(["--user", "true"]).uid(user).gid(user).output().unwrap();
+        if !able.status.success() {
+            eprintln!("skipped: no user namespaces here: {}", String::from_utf8_lossy(&able.stderr));
+            return None;
+        }
+        let directory = region.home.parent().unwrap();
+        // The directories above the program may be closed to other users.
+        let program = directory.join("zorya");
+        std::fs::copy(&region.program, &program).unwrap();
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::create_dir(&region.home).unwrap();
+        chown(&region.home, Some(user), Some(user)).unwrap();
+        open_fuse_to_all(&directory.join("fuse"));
+        region.program = program;
+        region.user = Some(user);
+        Some(region)
+    }
+
     /// The home at `home`, which belongs to somebody else.
     pub fn at(home: &Path) -> Option<Region> {
         let engine = Path::new(POSTGRES).join("postgres");
@@ -49,7 +75,7 @@ impl Region {
             return None;
         }
         let program = PathBuf::from(env!("CARGO_BIN_EXE_zorya"));
-        Some(Region { home: home.to_owned(), program, environment: Vec::new(), _directory: None })
+        Some(Region { home: home.to_owned(), program, environment: Vec::new(), user: None, _directory: None })
     }
 
     /// The same by another build of `zorya`, with a bug planted in every process of the region.
@@ -70,6 +96,9 @@ impl Region {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.envs(self.environment.iter().cloned()).arg("--home").arg(&self.home).args(arguments);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).env("HOME", &self.home).current_dir("/");
+        }
         command
     }
 
@@ -143,6 +172,15 @@ impl Drop for Region {
     }
 }
 
+/// Lets every user open /dev/fuse, as udev does, in a mount namespace of this test's thread and of what it starts.
+fn open_fuse_to_all(device: &Path) {
+    let number = std::fs::metadata("/dev/fuse").unwrap().rdev();
+    zorya_volume::mount::enter_private_namespace().unwrap();
+    mknod(device, SFlag::S_IFCHR, Mode::empty(), number).unwrap();
+    std::fs::set_permissions(device, PermissionsExt::from_mode(0o666)).unwrap();
+    mount(Some(device), "/dev/fuse", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
 /// The processes of a region with one cluster.
 #[derive(Debug)]
 pub struct Pids {
@@ -185,7 +223,7 @@ pub fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// The volume of a region's stopped cluster `main`, mounted without an engine.
+/// The volume of a stopped cluster, mounted without an engine.
 pub struct PlainMount {
     daemon: Child,
     directory: tempfile::TempDir,
@@ -193,7 +231,12 @@ pub struct PlainMount {
 }
 
 impl PlainMount {
+    /// The volume of the cluster `main`.
     pub fn of(region: &Region) -> PlainMount {
+        PlainMount::of_cluster(region, "main")
+    }
+
+    pub fn of_cluster(region: &Region, name: &str) -> PlainMount {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::create_dir(directory.path().join("mnt")).unwrap();
@@ -201,10 +244,13 @@ impl PlainMount {
         let desired: Value = serde_json::from_str(&text).unwrap();
         let nodes: Vec<_> = desired["nodes"].as_array().unwrap().iter().map(|node| &node["listen"]).collect();
         let nodes: Vec<_> = nodes.into_iter().map(|listen| listen.as_str().unwrap()).collect();
+        let clusters = desired["clusters"].as_array().unwrap();
+        let cluster = clusters.iter().find(|cluster| cluster["name"] == name).unwrap();
         let status = directory.path().join("status.json");
         let mut command = Command::new(&region.program);
-        command.args(["mount", "--reaped", "--class", "postgres", "--nodes", &nodes.join(",")]);
-        command.args(["--volume", desired["clusters"][0]["volume"].as_str().unwrap()]);
+        command.args(["mount", "--reaped", "--nodes", &nodes.join(",")]);
+        command.args(["--class", cluster["engine"].as_str().unwrap()]);
+        command.args(["--volume", cluster["volume"].as_str().unwrap()]);
         command.arg("--key-file").arg(region.home.join("region.key"));
         command.arg("--mountpoint").arg(directory.path().join("mnt"));
         command.arg("--local-dir").arg(directory.path().join("local"));
