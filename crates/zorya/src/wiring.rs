@@ -81,9 +81,16 @@ pub fn mount(options: Mount, key: RegionKey) -> anyhow::Result<()> {
 
 /// Gives an error of a supervised process the exit code that says whether another start may end otherwise.
 fn coded(error: anyhow::Error) -> anyhow::Error {
-    let full = |cause: &io::Error| cause.kind() == io::ErrorKind::StorageFull;
-    if error.chain().any(|cause| cause.downcast_ref().is_some_and(full)) {
+    let caused_by = |kind| {
+        let is = |cause: &io::Error| cause.kind() == kind;
+        error.chain().any(|cause| cause.downcast_ref().is_some_and(is))
+    };
+    if caused_by(io::ErrorKind::StorageFull) {
         return WithCode { code: TRY_AGAIN as u8, message: format!("{error:#}: free space there") }.into();
+    }
+    if caused_by(io::ErrorKind::ReadOnlyFilesystem) {
+        let remedy = "mount that disk read-write; the kernel's log may say why it is not";
+        return WithCode { code: CANNOT_WORK as u8, message: format!("{error:#}: {remedy}") }.into();
     }
     let node = error.downcast_ref().is_some_and(node_cannot_work);
     let mount = error.downcast_ref().is_some_and(|error| {
@@ -210,11 +217,17 @@ mod tests {
             path: "node.json".into(),
             source: io::Error::from(io::ErrorKind::PermissionDenied),
         };
+        let read_only = DiskError::Io {
+            step: "open",
+            path: "node.json".into(),
+            source: io::Error::from(io::ErrorKind::ReadOnlyFilesystem),
+        };
         for (error, code) in [
             (NodeError::from(RecoveryError::from(no_room)), Some(75)),
             (NodeError::from(RecoveryError::from(newer)), Some(78)),
             (NodeError::from(RecoveryError::from(another)), Some(78)),
             (NodeError::from(denied), None),
+            (NodeError::from(read_only), Some(78)),
         ] {
             let coded = coded(error.into());
             assert_eq!(coded.downcast_ref().map(|coded: &WithCode| coded.code), code, "{coded:#}");

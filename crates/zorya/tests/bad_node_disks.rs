@@ -1,4 +1,4 @@
-//! One storage node's disk fills up, another's was written by a newer binary: words that say what to do, a database that
+//! One storage node's disk fills up or is read-only, another's was written by a newer binary: words that say what to do, a database that
 //! goes on with the others, nothing lost, and a node that catches up once its disk is mended.
 //!
 //! Needs root, /dev/fuse and PostgreSQL 15; without them the test says so and passes.
@@ -29,7 +29,7 @@ fn caught_up(region: &Region, id: &str) {
 }
 
 #[test]
-fn a_node_with_a_full_disk_or_a_newer_format_is_named_and_missed_by_nobody() {
+fn a_node_with_a_full_or_read_only_disk_or_a_newer_format_is_named_and_missed_by_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let Some(region) = Region::at(&directory.path().join("home")) else { return };
     let small = directory.path().join("az1-a");
@@ -37,8 +37,19 @@ fn a_node_with_a_full_disk_or_a_newer_format_is_named_and_missed_by_nobody() {
     let layout = disk::layout(directory.path());
     region.run(&["up", "--detach", "--layout", layout.to_str().unwrap()]);
     region.sql("CREATE TABLE t AS SELECT n, repeat('x', 500) filler FROM generate_series(1, 1000) n");
-    let before = node(&region, "az1-a");
+    region.run(&["node", "stop", "az1-a"]);
+    disk::make_read_only(&small, true);
+    let message = region.refused(&["node", "start", "az1-a"]);
+    for part in ["Read-only file system", "mount that disk read-write", "zorya node start az1-a"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    let failed = node(&region, "az1-a");
+    assert_eq!((&failed["state"], &failed["restarts"]), (&"failed".into(), &0.into()), "no crash loop");
+    disk::make_read_only(&small, false);
+    region.run(&["node", "start", "az1-a"]);
+    caught_up(&region, "az1-a");
 
+    let before = node(&region, "az1-a");
     let filler = disk::fill(&small);
     // More than the log has files of its own for, so that it does notice.
     eventually("the node to notice that its disk is full", || {

@@ -64,10 +64,9 @@ fn another_version_runs_and_recovers() {
         println!("{engine} in {directory} says {}", answer(&region, &words, words.version));
         answer(&region, &words, words.fill);
         let pid = |which: &str| instance(&region)[which].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        let before = pid("pid");
-        for which in ["pid", "mount_pid"] {
-            send(pid(which), Signal::SIGKILL);
-        }
+        let (before, mount) = (pid("pid"), pid("mount_pid"));
+        send(before, Signal::SIGKILL);
+        send(mount, Signal::SIGKILL);
         eventually("another engine", || pid("pid").filter(|now| Some(*now) != before));
         assert_eq!(answer(&region, &words, words.check), "0");
         region.run(&["cluster", "stop", "other"]);

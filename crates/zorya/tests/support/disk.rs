@@ -13,6 +13,12 @@ pub fn small(at: &Path, size: &str) {
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(format!("size={size}").as_str())).unwrap();
 }
 
+/// Mounts a small file system anew, read-only or not. Nobody may have a file of it open for writing.
+pub fn make_read_only(at: &Path, read_only: bool) {
+    let how = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    mount(None::<&str>, at, None::<&str>, MsFlags::MS_REMOUNT | how, None::<&str>).unwrap();
+}
+
 /// Takes every byte of the disk below `directory`, until the returned file is removed.
 pub fn fill(directory: &Path) -> PathBuf {
     let path = directory.join("filler");
