@@ -9,27 +9,68 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::Process;
+
+/// How long a look at one process's arguments may take. They are in its memory, and whoever reads them waits while the
+/// process maps memory and one of its threads faults on a file: for ever, where that file system hangs.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// The process of user `uid` that has `arguments` as consecutive arguments, if there is one. Needs a tokio runtime.
 #[must_use]
 pub fn by_arguments(uid: u32, arguments: &[impl AsRef<OsStr>]) -> Option<Process> {
-    pids().filter(|pid| matches(*pid, uid, arguments)).find_map(|pid| {
+    matching(uid, arguments, pids().collect()).into_iter().find_map(|pid| {
         let process = Process::hold(pid).ok()?;
-        matches(pid, uid, arguments).then_some(process)
+        (!matching(uid, arguments, vec![pid]).is_empty()).then_some(process)
     })
 }
 
 /// The same without holding it: for display only, since the pid may be reused.
 #[must_use]
 pub fn pid_by_arguments(uid: u32, arguments: &[impl AsRef<OsStr>]) -> Option<i32> {
-    pids().find(|pid| matches(*pid, uid, arguments))
+    matching(uid, arguments, pids().collect()).first().copied()
 }
 
-fn matches(pid: i32, uid: u32, arguments: &[impl AsRef<OsStr>]) -> bool {
-    owner(pid) == Some(uid)
-        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| contains(&line, arguments))
+/// Those of the processes that are the user's and have the arguments.
+fn matching(uid: u32, arguments: &[impl AsRef<OsStr>], mut pids: Vec<i32>) -> Vec<i32> {
+    pids.retain(|pid| owner(*pid) == Some(uid));
+    let command_line = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let lines = read_each(&pids, LOOK_LIMIT, command_line);
+    lines.into_iter().filter(|(_, line)| contains(line, arguments)).map(|(pid, _)| pid).collect()
+}
+
+/// What `read` says of every process. One for which it takes longer than `limit` is left out, and the thread that reads it
+/// is left behind.
+fn read_each(
+    pids: &[i32],
+    limit: Duration,
+    read: impl Fn(i32) -> Vec<u8> + Copy + Send + 'static,
+) -> Vec<(i32, Vec<u8>)> {
+    let mut found = Vec::with_capacity(pids.len());
+    let mut rest = pids;
+    while !rest.is_empty() {
+        let (tell, told) = mpsc::channel();
+        let asked = rest.to_vec();
+        let reader = move || asked.into_iter().all(|pid| tell.send(read(pid)).is_ok());
+        if let Err(error) = thread::Builder::new().name("find".into()).spawn(reader) {
+            tracing::error!(%error, "cannot look for processes");
+            return found;
+        }
+        while let Some((pid, after)) = rest.split_first() {
+            rest = after;
+            match told.recv_timeout(limit) {
+                Ok(line) => found.push((*pid, line)),
+                Err(_) => {
+                    tracing::warn!(pid, "a process hangs in the kernel; its arguments cannot be read");
+                    break;
+                }
+            }
+        }
+    }
+    found
 }
 
 /// The processes in the mount namespace `namespace` (as `/proc/<pid>/ns/mnt` reads). The caller has to know that the
@@ -63,6 +104,18 @@ fn contains(line: &[u8], arguments: &[impl AsRef<OsStr>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_cannot_be_read_hides_no_other() {
+        let read = |pid| {
+            while pid == 2 {
+                thread::park();
+            }
+            vec![pid as u8]
+        };
+        let found = read_each(&[1, 2, 3, 4], Duration::from_millis(100), read);
+        assert_eq!(found, [(1, vec![1]), (3, vec![3]), (4, vec![4])]);
+    }
 
     #[test]
     fn arguments_match_whole_and_in_a_row() {
