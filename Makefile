@@ -4,6 +4,8 @@ ZORYA_HOME ?= $(HOME)/.zorya
 BIN := target/release/zorya
 SEED ?=
 ROUNDS ?= 3
+ENGINE ?= postgres
+FAULT ?=
 MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -42,9 +44,10 @@ bench-redo: deps ## decoding and redo of a real server's log, on one core
 	[ -e "$(REDO_LOG)/from" ] || scripts/postgres-log pgbench "$(REDO_LOG)"
 	ZORYA_REDO_LOG="$(REDO_LOG)" cargo bench -p zorya-redo --bench redo
 
-chaos: build ## real processes under faults, with a ledger of acknowledged commits: SEED=… ROUNDS=…
+chaos: build ## real processes under faults, with a ledger of acknowledged commits: ENGINE=postgres|mariadb SEED=… ROUNDS=… FAULT=…
 	cargo build --release -p zorya-chaos
-	$(SUDO) target/release/zorya-chaos --zorya $(BIN) --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(SUDO) target/release/zorya-chaos --zorya $(BIN) --engine $(ENGINE) --rounds $(ROUNDS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FAULT),--fault $(FAULT))
 
 soak: ## the simulation, for hours: MINUTES=…
 	cargo run --release -p zorya-sim -- --minutes $(MINUTES)

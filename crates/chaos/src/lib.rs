@@ -8,18 +8,21 @@
 //!
 //! ```text
 //! main ── runner ── round ── faults/*      what is done to the processes, disks and network
-//!            │        ├───── load         clients that write, and what they were told
-//!            │        └───── verify ── ledger/*   what must be there (pure)
+//!            │        ├───── load ── plan/*       clients that write, and what they were told; what they write (pure)
+//!            │        ├───── verify ── ledger/*   what must be there (pure)
+//!            │        └───── engine/*     how to speak to PostgreSQL and MariaDB, and their own checks
 //!            ├── scenarios/*
 //!            └── stage/* ── region        network namespaces, loop file systems; the zorya commands
 //! ```
 //! Needs root. Everything that it makes carries a name derived from its work directory, so that leftovers of a run that
 //! was itself killed are found and removed by the next one.
 
+pub mod engine;
 pub mod faults;
 pub mod ledger;
 pub mod load;
 pub mod options;
+pub mod plan;
 pub mod process;
 pub mod region;
 pub mod round;

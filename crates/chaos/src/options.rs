@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::engine::Engine;
+
 /// Faults under load on a region of real processes, with a ledger of what it acknowledged.
 ///
 /// Exit codes: 0 everything held, 1 a promise was broken, 2 wrong usage, 3 the run could not be carried out.
@@ -11,6 +13,9 @@ pub struct Options {
     /// The binary under test.
     #[arg(long, default_value = "target/release/zorya")]
     pub zorya: PathBuf,
+    /// The engine whose clusters are under test.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
     /// How many rounds to play; round i has the seed SEED + i.
     #[arg(long, default_value_t = 3)]
     pub rounds: u64,
@@ -35,9 +40,9 @@ pub struct Options {
     /// The size of each storage node's disk, in MiB (a sparse file).
     #[arg(long, default_value_t = 2048)]
     pub disk_mib: u64,
-    /// Checks indexes against tables every so many rounds.
+    /// Lets the engine check every table and index every so many rounds.
     #[arg(long, default_value_t = 1)]
-    pub amcheck_every: u64,
+    pub check_every: u64,
     /// Plays a scripted scenario instead of rounds (`--list` names them).
     #[arg(long)]
     pub scenario: Option<String>,

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::engine::{BadEndpoint, Cluster, Database, Engine};
 use crate::process::Process;
 use crate::shell::{self, ShellError};
 use crate::wait::{self, WaitError};
 
-/// The cluster that `zorya up` makes.
-pub const CLUSTER: &str = "main";
+/// What the status says of a cluster that does not run because it was told so.
+const STOPPED: &str = "stopped";
 /// How long the region may take to be up.
 const UP: Duration = Duration::from_secs(120);
 
@@ -37,8 +39,8 @@ pub enum RegionError {
     #[error("{0} does not run: {1}")]
     NotRunning(String, String),
     /// The endpoint is not one.
-    #[error("the endpoint {0:?} is not a connection string")]
-    Endpoint(String, #[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Endpoint(#[from] BadEndpoint),
 }
 
 /// `zorya status --output json`, as far as it matters here.
@@ -81,7 +83,7 @@ pub struct ClusterStatus {
     pub id: String,
     /// Its state in words.
     pub state: String,
-    /// A URL that psql accepts.
+    /// A URL that the engine's clients accept.
     pub endpoint: Option<String>,
     /// Its volume.
     #[serde(default)]
@@ -131,13 +133,27 @@ pub struct Region {
     layout: PathBuf,
     /// Set in the environment of every process of the region.
     planted: Option<String>,
+    /// The one cluster that runs and is under test.
+    cluster: &'static Cluster,
 }
 
 impl Region {
-    /// A region that is not up yet.
+    /// A region that is not up yet, with the cluster that it will begin with.
     #[must_use]
-    pub fn new(binary: &Path, home: &Path, layout: &Path, planted: Option<String>) -> Region {
-        Region { binary: binary.to_owned(), home: home.to_owned(), layout: layout.to_owned(), planted }
+    pub fn new(
+        binary: &Path,
+        home: &Path,
+        layout: &Path,
+        planted: Option<String>,
+        cluster: &'static Cluster,
+    ) -> Region {
+        Region {
+            binary: binary.to_owned(),
+            home: home.to_owned(),
+            layout: layout.to_owned(),
+            planted,
+            cluster,
+        }
     }
 
     /// The region's directory.
@@ -164,8 +180,45 @@ impl Region {
 
     /// Starts what does not run.
     pub fn up(&self) -> Result<(), RegionError> {
-        self.zorya(&["up", "--detach", "--layout", &self.layout.to_string_lossy()])?;
+        let layout = self.layout.to_string_lossy();
+        let mut arguments = vec!["up", "--detach", "--layout", &layout];
+        // A new region comes with a cluster of PostgreSQL.
+        if self.cluster.engine != Engine::Postgres {
+            arguments.push("--no-cluster");
+        }
+        self.zorya(&arguments)?;
         Ok(())
+    }
+
+    /// Puts another cluster under test: makes it or starts it, and stops the others. Their volumes stay on the nodes, and
+    /// whatever happens to the nodes happens to them.
+    pub fn switch_to(&mut self, cluster: &'static Cluster) -> Result<(), RegionError> {
+        let there = self.status()?.clusters;
+        for other in there.iter().filter(|other| other.id != cluster.name && other.state != STOPPED) {
+            self.zorya(&["cluster", "stop", &other.id])?;
+        }
+        self.cluster = cluster;
+        match there.iter().find(|found| found.id == cluster.name) {
+            Some(found) if found.state != STOPPED => {}
+            Some(_) => drop(self.zorya(&["cluster", "start", cluster.name])?),
+            None => self.create()?,
+        }
+        self.wait_healthy(UP)
+    }
+
+    fn create(&self) -> Result<(), ShellError> {
+        let Cluster { name, engine, parameters } = self.cluster;
+        let mut arguments = vec!["cluster", "create", name, "--engine", engine.name()];
+        arguments.extend(parameters.iter().flat_map(|parameter| ["--parameter", parameter]));
+        self.zorya(&arguments).map(drop)
+    }
+
+    /// Stops the cluster and starts it again.
+    pub fn restart_cluster(&self, limit: Duration) -> Result<(), RegionError> {
+        for action in ["stop", "start"] {
+            self.zorya(&["cluster", action, self.cluster.name])?;
+        }
+        self.wait_healthy(limit)
     }
 
     /// Stops everything; gives up after a minute, since whoever tears down kills what is left.
@@ -220,21 +273,34 @@ impl Region {
             .instances
             .first()
             .and_then(|instance| Some((Process::find(instance.pid?)?, Process::find(instance.mount_pid?)?)));
-        found.ok_or_else(|| RegionError::NotRunning(format!("cluster {CLUSTER}"), cluster.state))
+        found.ok_or_else(|| self.not_running(cluster.state))
     }
 
     /// The cluster's state.
     pub fn cluster(&self) -> Result<ClusterStatus, RegionError> {
-        let found = self.status()?.clusters.into_iter().find(|cluster| cluster.id == CLUSTER);
-        found.ok_or_else(|| {
-            RegionError::NotRunning(format!("cluster {CLUSTER}"), "not in the status".to_owned())
-        })
+        let found = self.status()?.clusters.into_iter().find(|cluster| cluster.id == self.cluster.name);
+        found.ok_or_else(|| self.not_running("not in the status".to_owned()))
     }
 
     /// How clients connect.
     pub fn endpoint(&self) -> Result<String, RegionError> {
         let cluster = self.cluster()?;
-        cluster.endpoint.ok_or_else(|| RegionError::NotRunning(format!("cluster {CLUSTER}"), cluster.state))
+        cluster.endpoint.ok_or_else(|| self.not_running(cluster.state))
+    }
+
+    /// The database.
+    pub fn database(&self) -> Result<Arc<dyn Database>, RegionError> {
+        Ok(self.cluster.engine.database(&self.endpoint()?)?)
+    }
+
+    /// The cluster that is under test.
+    #[must_use]
+    pub fn under_test(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    fn not_running(&self, state: String) -> RegionError {
+        RegionError::NotRunning(format!("cluster {}", self.cluster.name), state)
     }
 
     /// Waits until every node and the cluster's instance run.
@@ -257,7 +323,7 @@ impl Region {
         };
         runs(status.agent.and_then(|agent| agent.pid))
             && status.nodes.iter().all(|node| runs(node.pid))
-            && status.clusters.iter().any(|cluster| cluster.id == CLUSTER && instance(cluster))
+            && status.clusters.iter().any(|cluster| cluster.id == self.cluster.name && instance(cluster))
     }
 
     /// Waits until every replica has what was durable when this was called.
@@ -307,7 +373,7 @@ impl Region {
     /// The log of the cluster's mount daemons.
     #[must_use]
     pub fn log_of_mount(&self) -> String {
-        std::fs::read_to_string(self.home.join("clusters").join(CLUSTER).join("mount.log"))
+        std::fs::read_to_string(self.home.join("clusters").join(self.cluster.name).join("mount.log"))
             .unwrap_or_default()
     }
 

@@ -1,18 +1,19 @@
 //! One round: load, fault, healing, verification.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Config;
-
+use crate::engine::{self, AskError, Database};
 use crate::faults::{self, Fault, FaultError, Kind, Scene};
-use crate::ledger::{Ledger, Outcome, Verdict};
-use crate::load::{Load, LoadError, LoadOptions, Tables};
+use crate::ledger::{Outcome, Verdict};
+use crate::load::{Book, Load, LoadError, LoadOptions};
 use crate::options::Options;
+use crate::plan::Unit;
 use crate::region::{Region, RegionError};
 use crate::seed::Numbers;
 use crate::stage::Stage;
 use crate::summary::RoundSummary;
-use crate::verify::{self, VerifyError};
+use crate::verify;
 use crate::wait::{self, WaitError};
 
 /// How long the first commits may take.
@@ -51,11 +52,11 @@ pub enum RoundError {
     Wait(#[from] WaitError),
     /// The verification.
     #[error(transparent)]
-    Verify(#[from] VerifyError),
+    Ask(#[from] AskError),
 }
 
-/// The tables of earlier rounds with their ledgers.
-pub type History = Vec<(Tables, Ledger)>;
+/// The books of earlier rounds, oldest first, by cluster.
+pub type History = BTreeMap<&'static str, Vec<Vec<Book>>>;
 
 /// What rounds are played on.
 #[derive(Debug)]
@@ -65,24 +66,30 @@ pub struct Field<'a> {
     /// The stage.
     pub stage: &'a Stage,
     /// The region on it.
-    pub region: &'a Region,
+    pub region: &'a mut Region,
     /// What earlier rounds on this stage left.
     pub history: &'a mut History,
 }
 
 /// The fault of a round.
 #[must_use]
-pub fn fault_of(options: &Options, seed: u64) -> Option<&'static Kind> {
+pub fn fault_of(options: &Options, number: u64, seed: u64) -> Option<&'static Kind> {
     match &options.fault {
         Some(name) => faults::named(name),
-        None => Some(faults::choose(&mut Numbers::from_seed(seed))),
+        None => Some(faults::choose(options.engine, number, seed)),
     }
 }
 
 /// Plays one round. What went wrong is in the summary.
 pub fn play(field: &mut Field<'_>, kind: &Kind, number: u64, seed: u64) -> RoundSummary {
     let begun = Instant::now();
-    let mut summary = RoundSummary { seed, fault: kind.name.to_owned(), ..RoundSummary::default() };
+    let mut summary = RoundSummary {
+        seed,
+        fault: kind.name.to_owned(),
+        power_cut: kind.cuts_power,
+        cluster: field.options.engine.cluster(seed).name.to_owned(),
+        ..RoundSummary::default()
+    };
     if let Err(error) = try_play(field, kind, number, &mut summary) {
         judge_error(&error, &mut summary);
     }
@@ -125,32 +132,30 @@ fn try_play(
     summary: &mut RoundSummary,
 ) -> Result<(), RoundError> {
     let mut numbers = Numbers::from_seed(crate::seed::mix(summary.seed));
-    let config = connection(field.region)?;
-    let tables = Tables { number };
+    field.region.switch_to(field.options.engine.cluster(summary.seed))?;
+    let database = field.region.database()?;
     let load = Load::start(LoadOptions {
-        config: config.clone(),
+        database: database.clone(),
         clients: field.options.clients,
         seed: numbers.draw(),
-        tables,
+        number,
         patience: PATIENCE,
         large: kind.large_rows,
     })?;
     let played = play_fault(field, kind, &mut numbers, &load, summary);
     summary.client_errors = load.errors().len() as u64;
-    let mut ledger = load.stop();
-    summary.acknowledged = ledger.count(Outcome::Acknowledged);
-    summary.unknown = ledger.count(Outcome::Unknown);
-    summary.aborted = ledger.count(Outcome::Aborted);
+    let mut books = load.stop();
+    count(&books, summary);
     if played.is_ok() && (kind.scars || numbers.chance(COLD_PERCENT)) {
         summary.cold = true;
-        restart_cluster(field.region)?;
+        // An engine and a mount that were just started have nothing in their caches: what is verified comes from storage.
+        field.region.restart_cluster(CATCH_UP)?;
     }
     // Even a round that went wrong is verified, if the engine answers: the more there is to see, the better.
-    let verified = verify_all(field, &config, tables, &mut ledger, number, summary);
+    let verified = verify_all(field, &*database, &mut books, number, summary);
     played?;
     verified?;
-    field.history.push((tables, ledger));
-    forget_oldest(field, &config)?;
+    remember(field, &*database, books)?;
     if !kind.scars {
         field.region.wait_healthy(CATCH_UP)?;
         field.region.wait_caught_up(CATCH_UP)?;
@@ -158,20 +163,21 @@ fn try_play(
     Ok(())
 }
 
-/// An engine and a mount that were just started have nothing in their caches: what is verified comes from storage.
-fn restart_cluster(region: &Region) -> Result<(), RoundError> {
-    for action in ["stop", "start"] {
-        region.zorya(&["cluster", action, crate::region::CLUSTER]).map_err(RegionError::from)?;
+fn count(books: &[Book], summary: &mut RoundSummary) {
+    for Book { tables, ledger } in books {
+        let count = |outcome| ledger.count(outcome);
+        match tables.unit {
+            Unit::Transaction => {
+                summary.acknowledged += count(Outcome::Acknowledged);
+                summary.unknown += count(Outcome::Unknown);
+                summary.aborted += count(Outcome::Aborted);
+            }
+            Unit::Statement => {
+                summary.statements += count(Outcome::Acknowledged);
+                summary.statements_unknown += count(Outcome::Unknown);
+            }
+        }
     }
-    Ok(region.wait_healthy(CATCH_UP)?)
-}
-
-/// How clients connect to the region.
-pub fn connection(region: &Region) -> Result<Config, RegionError> {
-    let endpoint = region.endpoint()?;
-    let mut config: Config = endpoint.parse().map_err(|error| RegionError::Endpoint(endpoint, error))?;
-    config.connect_timeout(Duration::from_secs(5));
-    Ok(config)
 }
 
 fn play_fault(
@@ -220,34 +226,29 @@ fn inject_and_see(
 
 fn verify_all(
     field: &mut Field<'_>,
-    config: &Config,
-    tables: Tables,
-    ledger: &mut Ledger,
+    database: &dyn Database,
+    books: &mut [Book],
     number: u64,
     summary: &mut RoundSummary,
 ) -> Result<(), RoundError> {
-    verify::end_sessions(config)?;
-    let verdict = verify::verify_ledger(config, tables, ledger)?;
-    summary.unknown_committed = verdict.unknown_committed;
-    take_over(&verdict, "", summary);
-    if !field.history.is_empty() {
-        let at = summary.seed as usize % field.history.len();
-        let (tables, ledger) = &mut field.history[at];
-        let verdict = verify::verify_ledger(config, *tables, ledger)?;
-        take_over(&verdict, &format!("of round {}: ", tables.number), summary);
+    engine::answer(database.end_clients())?;
+    let deep = number.is_multiple_of(field.options.check_every.max(1));
+    let findings = verify::verify_round(database, books, deep)?;
+    for (book, verdict) in books.iter().zip(&findings.verdicts) {
+        summary.unknown_committed += verdict.unknown_committed;
+        take_over(verdict, &format!("in {}: ", book.tables.rows()), summary);
     }
-    let state = verify::engine_state(config)?;
-    if !state.checksums_on {
-        summary.broken.push("the engine runs without page checksums".to_owned());
+    let earlier = field.history.get_mut(field.region.under_test().name).filter(|rounds| !rounds.is_empty());
+    if let Some(rounds) = earlier {
+        let at = summary.seed as usize % rounds.len();
+        for book in &mut rounds[at] {
+            let verdict = verify::verify(database, book)?;
+            take_over(&verdict, &format!("in the earlier {}: ", book.tables.rows()), summary);
+        }
     }
-    if state.checksum_failures > 0 {
-        summary.broken.push(format!("{} pages had a wrong checksum", state.checksum_failures));
-    }
-    if number.is_multiple_of(field.options.amcheck_every.max(1))
-        && let Err(error) = verify::amcheck(&field.region.endpoint()?)
-    {
-        summary.broken.push(error.to_string());
-    }
+    let checked = findings.checked?;
+    summary.logged = checked.logged;
+    summary.broken.extend(checked.broken);
     Ok(())
 }
 
@@ -259,10 +260,14 @@ fn take_over(verdict: &Verdict, whose: &str, summary: &mut RoundSummary) {
     }
 }
 
-fn forget_oldest(field: &mut Field<'_>, config: &Config) -> Result<(), RoundError> {
-    if field.history.len() > KEPT {
-        let (tables, _) = field.history.remove(0);
-        verify::drop_tables(config, tables)?;
+/// Keeps a round's books to verify them again later, and drops the tables of the oldest.
+fn remember(field: &mut Field<'_>, database: &dyn Database, books: Vec<Book>) -> Result<(), RoundError> {
+    let rounds = field.history.entry(field.region.under_test().name).or_default();
+    rounds.push(books);
+    if rounds.len() > KEPT {
+        for book in rounds.remove(0) {
+            engine::execute(database, &database.removal(book.tables))?;
+        }
     }
-    Ok(())
+    Ok(engine::answer(database.forget_logs())?)
 }

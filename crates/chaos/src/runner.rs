@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::options::Options;
 use crate::region::{Region, RegionError};
 use crate::round::{self, Field, History};
-use crate::scenarios;
 use crate::stage::{Stage, StageError};
 use crate::summary::Summary;
-use crate::wait;
+use crate::{faults, scenarios, wait};
 
 /// A run that could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +26,9 @@ pub enum RunError {
     /// A name that is not known.
     #[error("there is no fault or scenario {0:?}: --list names them")]
     Unknown(String),
+    /// It has no meaning for the engine.
+    #[error("{0} has no counterpart with --engine {1}: docs/chaos.md says why")]
+    NotForEngine(String, &'static str),
 }
 
 /// Builds a stage and brings a region up on it.
@@ -37,10 +39,13 @@ struct Ground {
 }
 
 impl Ground {
-    fn prepare(options: &Options, binary: &Path) -> Result<Ground, RunError> {
+    /// With the cluster that the seed plays on.
+    fn prepare(options: &Options, binary: &Path, seed: u64) -> Result<Ground, RunError> {
         let stage = Stage::build(&options.work, options.disk_mib)?;
-        let region = Region::new(binary, &stage.home(), &stage.layout_file(), options.plant.clone());
-        match region.up_and_healthy() {
+        let (home, layout) = (stage.home(), stage.layout_file());
+        let cluster = options.engine.cluster(seed);
+        let mut region = Region::new(binary, &home, &layout, options.plant.clone(), cluster);
+        match region.up().and_then(|()| region.switch_to(cluster)) {
             Ok(()) => Ok(Ground { stage, region, history: History::new() }),
             Err(error) => {
                 stage.clear_but_keep_logs();
@@ -64,21 +69,36 @@ impl Ground {
 /// Runs what the options say. The summary says what held.
 pub fn run(options: &Options) -> Result<Summary, RunError> {
     let binary = options.zorya.canonicalize().map_err(|_| RunError::NoBinary(options.zorya.clone()))?;
-    let name = options.fault.as_ref().filter(|name| crate::faults::named(name).is_none());
-    if let Some(name) = name {
-        return Err(RunError::Unknown(name.clone()));
-    }
+    check_names(options)?;
     match &options.scenario {
         Some(name) => run_scenario(options, &binary, name),
         None => Ok(run_rounds(options, &binary)),
     }
 }
 
+/// Whether fault and scenario are known and make sense for the engine.
+fn check_names(options: &Options) -> Result<(), RunError> {
+    let engine = options.engine;
+    let known = |name: &String, fits: Option<bool>| match fits {
+        None => Err(RunError::Unknown(name.clone())),
+        Some(false) => Err(RunError::NotForEngine(name.clone(), engine.name())),
+        Some(true) => Ok(()),
+    };
+    if let Some(name) = &options.fault {
+        known(name, faults::named(name).map(|kind| kind.fits(engine)))?;
+    }
+    if let Some(name) = &options.scenario {
+        known(name, scenarios::named(name).map(|scenario| scenario.fits(engine)))?;
+    }
+    Ok(())
+}
+
 fn run_rounds(options: &Options, binary: &Path) -> Summary {
-    let mut summary = Summary { seed: options.first_seed(), ..Summary::default() };
+    let mut summary = Summary::of(options);
     let mut ground = None;
     for number in 0..options.rounds {
-        let ready = match ground.take().map_or_else(|| Ground::prepare(options, binary), Ok) {
+        let seed = summary.seed.wrapping_add(number);
+        let ready = match ground.take().map_or_else(|| Ground::prepare(options, binary, seed), Ok) {
             Ok(ready) => ready,
             Err(error) => {
                 summary.failure = Some(round::describe(&error));
@@ -103,10 +123,11 @@ fn run_rounds(options: &Options, binary: &Path) -> Summary {
 /// Plays a round; returns the ground if the next one can be played on it.
 fn play_round(options: &Options, mut ground: Ground, number: u64, summary: &mut Summary) -> Option<Ground> {
     let seed = summary.seed.wrapping_add(number);
-    let kind = round::fault_of(options, seed)?;
-    let mut field =
-        Field { options, stage: &ground.stage, region: &ground.region, history: &mut ground.history };
-    eprintln!("chaos: round {} of {}: {} (seed {seed})", number + 1, options.rounds, kind.name);
+    let kind = round::fault_of(options, number, seed)?;
+    let Ground { stage, region, history } = &mut ground;
+    let mut field = Field { options, stage, region, history };
+    let cluster = options.engine.cluster(seed).name;
+    eprintln!("chaos: round {} of {}: {} on {cluster} (seed {seed})", number + 1, options.rounds, kind.name);
     let played = round::play(&mut field, kind, number, seed);
     report(&played);
     let (broken, counted) = (!played.broken.is_empty(), played.not_counted.is_none());
@@ -125,10 +146,12 @@ fn report(played: &crate::summary::RoundSummary) {
         (broken, _) => format!("BROKEN: {}", broken.join("; ")),
     };
     eprintln!(
-        "chaos:   {} acknowledged, {} unknown, {} aborted, recovered in {:?} ms, stalled {} ms, {} s: {state}",
+        "chaos:   {} acknowledged, {} unknown, {} aborted, {} statements, {:?} logged, recovered in {:?} ms, stalled {} ms, {} s: {state}",
         played.acknowledged,
         played.unknown,
         played.aborted,
+        played.statements,
+        played.logged,
         played.recovered_ms,
         played.stalled_ms,
         played.took_ms / 1000
@@ -137,8 +160,8 @@ fn report(played: &crate::summary::RoundSummary) {
 
 fn run_scenario(options: &Options, binary: &Path, name: &str) -> Result<Summary, RunError> {
     let scenario = scenarios::named(name).ok_or_else(|| RunError::Unknown(name.to_owned()))?;
-    let ground = Ground::prepare(options, binary)?;
-    let mut summary = Summary { seed: options.first_seed(), ..Summary::default() };
+    let mut summary = Summary::of(options);
+    let ground = Ground::prepare(options, binary, summary.seed)?;
     let set = scenarios::Set { options, stage: &ground.stage, region: &ground.region };
     match scenario.play(&set) {
         Ok(played) => summary.scenario = Some(played),

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::options::Format;
+use crate::engine::Engine;
+use crate::options::{Format, Options};
 
 /// What one round showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -11,6 +12,10 @@ pub struct RoundSummary {
     pub seed: u64,
     /// The fault's name.
     pub fault: String,
+    /// Whether it cuts power.
+    pub power_cut: bool,
+    /// The cluster that it was played on.
+    pub cluster: String,
     /// Commits that were answered.
     pub acknowledged: u64,
     /// Transactions whose COMMIT was sent and not answered.
@@ -19,6 +24,12 @@ pub struct RoundSummary {
     pub unknown_committed: u64,
     /// Transactions that were rolled back or never got to COMMIT.
     pub aborted: u64,
+    /// Statements outside transactions that were answered, in tables that have only those.
+    pub statements: u64,
+    /// Such statements that were not answered.
+    pub statements_unknown: u64,
+    /// Transactions of the engine's own log of changes that were held against the tables; `None` without such a log.
+    pub logged: Option<u64>,
     /// Errors that clients saw.
     pub client_errors: u64,
     /// What showed that the fault was in effect; `None` if nothing did.
@@ -55,18 +66,24 @@ pub struct ScenarioSummary {
 /// What a run showed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
+    /// The engine under test.
+    pub engine: Engine,
     /// The first round's seed.
     pub seed: u64,
     /// `held`, `broken` or `incomplete`.
     pub verdict: String,
     /// Rounds that count.
     pub counted: u64,
+    /// Of these the ones with a power cut.
+    pub power_cuts: u64,
     /// Commits that were answered, in all rounds.
     pub acknowledged: u64,
     /// Transactions of unknown outcome, in all rounds.
     pub unknown: u64,
     /// Aborted transactions, in all rounds.
     pub aborted: u64,
+    /// Single statements that were answered, in all rounds.
+    pub statements: u64,
     /// In all rounds.
     pub lost: u64,
     /// In all rounds.
@@ -80,12 +97,20 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of a run that begins.
+    #[must_use]
+    pub fn of(options: &Options) -> Summary {
+        Summary { engine: options.engine, seed: options.first_seed(), ..Summary::default() }
+    }
+
     /// Adds a round.
     pub fn add(&mut self, round: RoundSummary) {
         self.counted += u64::from(round.not_counted.is_none());
+        self.power_cuts += u64::from(round.power_cut && round.not_counted.is_none());
         self.acknowledged += round.acknowledged;
         self.unknown += round.unknown;
         self.aborted += round.aborted;
+        self.statements += round.statements;
         self.lost += round.lost;
         self.extra += round.extra;
         self.rounds.push(round);
@@ -114,7 +139,11 @@ impl Summary {
     #[must_use]
     pub fn replays(&self) -> Vec<String> {
         let broken = self.rounds.iter().filter(|round| !round.broken.is_empty());
-        broken.map(|round| format!("make chaos SEED={} ROUNDS=1  # {}", round.seed, round.fault)).collect()
+        let replay = |round: &RoundSummary| {
+            let engine = self.engine.name();
+            format!("make chaos ENGINE={engine} SEED={} FAULT={} ROUNDS=1", round.seed, round.fault)
+        };
+        broken.map(replay).collect()
     }
 
     /// Prints it to stdout.
@@ -150,7 +179,7 @@ impl Summary {
             println!("{}", scenario.scenario);
             scenario.figures.iter().for_each(|(name, value)| println!("  {name}: {value}"));
         }
-        println!("{}: {} rounds count", self.verdict, self.counted);
+        println!("{}: {} rounds count, {} power cuts", self.verdict, self.counted, self.power_cuts);
     }
 }
 
@@ -162,6 +191,7 @@ mod tests {
         RoundSummary {
             seed: 7,
             fault: "kill-node".to_owned(),
+            power_cut: true,
             broken: broken.iter().map(|text| (*text).to_owned()).collect(),
             not_counted: not_counted.map(str::to_owned),
             ..RoundSummary::default()
@@ -177,7 +207,7 @@ mod tests {
         assert_eq!((summary.conclude(), summary.verdict.as_str()), (3, "incomplete"));
         summary.add(round(&["lost"], Some("too few commits")));
         assert_eq!((summary.conclude(), summary.verdict.as_str()), (1, "broken"));
-        assert_eq!(summary.counted, 1);
-        assert_eq!(summary.replays(), ["make chaos SEED=7 ROUNDS=1  # kill-node"]);
+        assert_eq!((summary.counted, summary.power_cuts), (1, 1));
+        assert_eq!(summary.replays(), ["make chaos ENGINE=postgres SEED=7 FAULT=kill-node ROUNDS=1"]);
     }
 }

@@ -60,13 +60,13 @@ fn holds(fault: &str, seed: &str) {
 }
 
 /// A bug is caught when a promise is broken in one of a few rounds.
-fn is_caught(bug: &str, fault: &str) {
+fn is_caught(bug: &str, engine: &str, fault: &str) {
     let zorya = match binary("ZORYA_PLANTED_BIN", None) {
         Ok(zorya) => zorya,
         Err(why) => return println!("skipped: {why}"),
     };
-    let played =
-        play(&zorya, &["--plant", bug, "--rounds", "3", "--until-broken", "--fault", fault, "--seed", "1"]);
+    let planted = ["--plant", bug, "--engine", engine, "--fault", fault];
+    let played = play(&zorya, &[&planted[..], &["--rounds", "3", "--until-broken", "--seed", "1"]].concat());
     assert_eq!(
         played.code,
         Some(1),
@@ -89,6 +89,29 @@ fn a_power_cut_of_everything_loses_nothing_acknowledged() {
     holds("power-cut-all-and-kill-writer", "1");
 }
 
+fn has_mariadb() -> bool {
+    ["/usr/sbin/mariadbd", "/usr/bin/mariadb-binlog"].iter().all(|program| Path::new(program).exists())
+}
+
+/// One round without and one with the binary log.
+#[test]
+fn a_power_cut_of_everything_loses_nothing_that_mariadb_acknowledged() {
+    let zorya = match binary("ZORYA_BIN", Some("target/release/zorya")) {
+        Ok(zorya) if has_mariadb() => zorya,
+        Ok(_) => return println!("skipped: needs MariaDB with its client"),
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let cut = ["--fault", "power-cut-all-and-kill-writer", "--seed", "2"];
+    let played = play(&zorya, &[&["--engine", "mariadb", "--rounds", "2"], &cut[..]].concat());
+    let summary = &played.summary;
+    assert_eq!(played.code, Some(0), "{}\n{summary:#}", played.said);
+    assert_eq!((&summary["counted"], &summary["power_cuts"]), (&2.into(), &2.into()), "{summary:#}");
+    let [plain, binlog] = &summary["rounds"].as_array().unwrap()[..] else { panic!("{summary:#}") };
+    assert_eq!((&plain["cluster"], &plain["logged"]), (&"plain".into(), &Value::Null));
+    assert!(binlog["logged"].as_u64() >= binlog["acknowledged"].as_u64(), "{summary:#}");
+    assert!(plain["statements"].as_u64() > Some(0) && binlog["statements"].as_u64() > Some(0));
+}
+
 #[test]
 fn a_killed_writer_loses_nothing_acknowledged() {
     holds("kill-writer", "2");
@@ -101,10 +124,19 @@ fn a_lost_zone_loses_nothing_acknowledged() {
 
 #[test]
 fn replicas_that_do_not_sync_are_caught_by_a_power_cut_of_all() {
-    is_caught("no-fdatasync", "power-cut-all-and-kill-writer");
+    is_caught("no-fdatasync", "postgres", "power-cut-all-and-kill-writer");
 }
 
 #[test]
 fn a_sync_that_is_answered_early_is_caught_when_an_isolated_writer_dies() {
-    is_caught("fsync-answered-early", "isolate-and-kill-writer");
+    is_caught("fsync-answered-early", "postgres", "isolate-and-kill-writer");
+}
+
+/// In InnoDB, in Aria and in the binary log.
+#[test]
+fn a_sync_that_is_answered_early_is_caught_by_mariadb_too() {
+    if !has_mariadb() {
+        return println!("skipped: needs MariaDB with its client");
+    }
+    is_caught("fsync-answered-early", "mariadb", "isolate-and-kill-writer");
 }

@@ -16,6 +16,7 @@ mod partition;
 mod power_cut;
 mod targets;
 
+use crate::engine::Engine;
 use crate::load::Load;
 use crate::process::SignalError;
 use crate::region::{Region, RegionError};
@@ -103,12 +104,25 @@ pub struct Kind {
     pub large_rows: bool,
     /// Whether a node may be damaged for good by it, so that the next round needs a new stage.
     pub scars: bool,
+    /// Whether power is cut.
+    pub cuts_power: bool,
+    /// Whether it needs an engine that serves each client by a process of its own.
+    needs_backends: bool,
     make: fn(&mut Numbers) -> Box<dyn Fault>,
 }
 
 impl Kind {
     const fn new(name: &'static str, weight: u64, make: fn(&mut Numbers) -> Box<dyn Fault>) -> Kind {
-        Kind { name, weight, lasts_ms: (200, 2500), large_rows: false, scars: false, make }
+        Kind {
+            name,
+            weight,
+            lasts_ms: (200, 2500),
+            large_rows: false,
+            scars: false,
+            cuts_power: false,
+            needs_backends: false,
+            make,
+        }
     }
 
     const fn lasting(mut self, from_ms: u64, to_ms: u64) -> Kind {
@@ -124,6 +138,22 @@ impl Kind {
     const fn scarring(mut self) -> Kind {
         self.scars = true;
         self
+    }
+
+    const fn cutting_power(mut self) -> Kind {
+        self.cuts_power = true;
+        self
+    }
+
+    const fn of_backends(mut self) -> Kind {
+        self.needs_backends = true;
+        self
+    }
+
+    /// Whether it can be done to this engine.
+    #[must_use]
+    pub fn fits(&self, engine: Engine) -> bool {
+        !self.needs_backends || engine.has_backends()
     }
 
     /// The fault, with its targets chosen.
@@ -143,7 +173,7 @@ pub const CATALOGUE: &[Kind] = &[
     Kind::new("down-zone-plus-one", 2, |n| Box::new(DownNodes::new(Targets::zone_plus_one(n)))),
     Kind::new("kill-mount", 3, |_| Box::new(KillWriter::new(&[Part::Mount]))),
     Kind::new("kill-engine", 3, |_| Box::new(KillWriter::new(&[Part::Engine]))),
-    Kind::new("kill-backend", 3, |n| Box::new(KillWriter::new(&[Part::Backend(n.draw())]))),
+    Kind::new("kill-backend", 3, |n| Box::new(KillWriter::new(&[Part::Backend(n.draw())]))).of_backends(),
     Kind::new("kill-writer", 4, |_| Box::new(KillWriter::new(&[Part::Engine, Part::Mount]))),
     Kind::new("kill-agent", 2, |_| Box::new(KillAgent::default())),
     Kind::new("kill-everything", 4, |_| Box::new(KillEverything::default())),
@@ -183,14 +213,20 @@ pub const CATALOGUE: &[Kind] = &[
     })
     .large_rows()
     .scarring(),
-    Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1), n.draw()))),
-    Kind::new("power-cut-zone", 3, |n| Box::new(PowerCut::new(Targets::zone(n), n.draw()))),
-    Kind::new("power-cut-all", 5, |n| Box::new(PowerCut::new(Targets::nodes(n, 6), n.draw()))),
+    Kind::new("power-cut-node", 2, |n| Box::new(PowerCut::new(Targets::nodes(n, 1), n.draw())))
+        .cutting_power(),
+    Kind::new("power-cut-zone", 3, |n| Box::new(PowerCut::new(Targets::zone(n), n.draw()))).cutting_power(),
+    Kind::new("power-cut-all", 5, |n| Box::new(PowerCut::new(Targets::nodes(n, 6), n.draw())))
+        .cutting_power(),
     Kind::new("power-cut-all-and-kill-writer", 4, |n| {
         let cut = PowerCut::new(Targets::nodes(n, 6), n.draw());
         Box::new(Both::new(cut, KillWriter::new(&[Part::Engine, Part::Mount]), 0))
-    }),
+    })
+    .cutting_power(),
 ];
+
+/// From the first round of a run on, every so many is a power cut: of N rounds a third, rounded up, or more.
+const POWER_CUT_EVERY: u64 = 3;
 
 /// The fault of that name.
 #[must_use]
@@ -198,12 +234,15 @@ pub fn named(name: &str) -> Option<&'static Kind> {
     CATALOGUE.iter().find(|kind| kind.name == name)
 }
 
-/// The fault that a seed chooses.
+/// The fault of a run's round, counted from 0, as its seed chooses.
 #[must_use]
-pub fn choose(numbers: &mut Numbers) -> &'static Kind {
-    let total: u64 = CATALOGUE.iter().map(|kind| kind.weight).sum();
-    let mut left = numbers.below(total);
-    for kind in CATALOGUE {
+pub fn choose(engine: Engine, number: u64, seed: u64) -> &'static Kind {
+    let must_cut = number.is_multiple_of(POWER_CUT_EVERY);
+    let fits = |kind: &&Kind| kind.fits(engine) && (kind.cuts_power || !must_cut);
+    let kinds: Vec<_> = CATALOGUE.iter().filter(fits).collect();
+    let total: u64 = kinds.iter().map(|kind| kind.weight).sum();
+    let mut left = Numbers::from_seed(seed).below(total);
+    for kind in kinds {
         if left < kind.weight {
             return kind;
         }
@@ -222,8 +261,28 @@ mod tests {
     fn every_fault_has_a_name_of_its_own_and_is_chosen_by_some_seed() {
         let names: BTreeSet<_> = CATALOGUE.iter().map(|kind| kind.name).collect();
         assert_eq!(names.len(), CATALOGUE.len());
-        let chosen: BTreeSet<_> = (0..2000).map(|seed| choose(&mut Numbers::from_seed(seed)).name).collect();
+        let chosen: BTreeSet<_> = (0..2000).map(|seed| choose(Engine::Postgres, 1, seed).name).collect();
         assert_eq!(chosen, names);
         assert!(named("power-cut-all").is_some() && named("nothing").is_none());
+    }
+
+    #[test]
+    fn mariadb_has_every_fault_but_the_death_of_a_backend() {
+        let names = CATALOGUE.iter().map(|kind| kind.name).filter(|name| *name != "kill-backend");
+        let chosen: BTreeSet<_> = (0..2000).map(|seed| choose(Engine::Mariadb, 1, seed).name).collect();
+        assert_eq!(chosen, names.collect());
+    }
+
+    #[test]
+    fn a_third_of_any_run_are_power_cuts_whatever_the_seeds() {
+        for first in 0..50 {
+            let mut cuts = 0;
+            for number in 0..100 {
+                cuts += u64::from(choose(Engine::Mariadb, number, first + number).cuts_power);
+                assert!(cuts >= (number + 1).div_ceil(3), "{} rounds from seed {first}", number + 1);
+            }
+        }
+        let kinds: BTreeSet<_> = (0..200).map(|seed| choose(Engine::Postgres, 0, seed).name).collect();
+        assert_eq!(kinds.len(), CATALOGUE.iter().filter(|kind| kind.cuts_power).count());
     }
 }

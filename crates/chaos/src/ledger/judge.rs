@@ -15,6 +15,22 @@ pub struct Observed {
     pub twice: Vec<String>,
 }
 
+impl Observed {
+    /// Adds a mark.
+    pub fn add_mark(&mut self, id: (u32, u32)) {
+        if !self.marks.insert(id) {
+            self.twice.push(format!("mark {id:?}"));
+        }
+    }
+
+    /// Adds a row.
+    pub fn add_row(&mut self, id: RowId, content: Content) {
+        if self.rows.insert(id, content).is_some() {
+            self.twice.push(format!("row {id:?}"));
+        }
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {

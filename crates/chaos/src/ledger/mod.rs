@@ -39,6 +39,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The row.
+    #[must_use]
+    pub fn row(&self) -> RowId {
+        match self {
+            Change::Insert { row, .. } | Change::Update { row, .. } | Change::Delete { row } => *row,
+        }
+    }
+}
+
 /// What a client knows about the end of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

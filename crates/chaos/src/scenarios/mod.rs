@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::engine::{AskError, Engine};
 use crate::faults::FaultError;
-use crate::load::{Load, LoadError, LoadOptions, Tables};
+use crate::load::{Load, LoadError, LoadOptions};
 use crate::options::Options;
 use crate::process::SignalError;
 use crate::region::{Region, RegionError};
-use crate::round;
 use crate::shell::ShellError;
 use crate::stage::Stage;
 use crate::summary::ScenarioSummary;
-use crate::verify::VerifyError;
 use crate::wait::WaitError;
 
 /// What scenarios are played on.
@@ -56,7 +55,7 @@ pub enum ScenarioError {
     Wait(#[from] WaitError),
     /// SQL.
     #[error(transparent)]
-    Verify(#[from] VerifyError),
+    Ask(#[from] AskError),
     /// Something of the product that the scenario builds on is not as it was agreed.
     #[error("{0}")]
     Unexpected(String),
@@ -67,10 +66,30 @@ pub enum ScenarioError {
 pub struct Scenario {
     /// Its name, for `--scenario`.
     pub name: &'static str,
+    /// Whether it loads or asks the database by means that only PostgreSQL has.
+    only_postgres: bool,
     play: fn(&Set<'_>, &mut ScenarioSummary) -> Result<(), ScenarioError>,
 }
 
 impl Scenario {
+    const fn new(
+        name: &'static str,
+        play: fn(&Set<'_>, &mut ScenarioSummary) -> Result<(), ScenarioError>,
+    ) -> Scenario {
+        Scenario { name, only_postgres: false, play }
+    }
+
+    const fn only_postgres(mut self) -> Scenario {
+        self.only_postgres = true;
+        self
+    }
+
+    /// Whether it can be played with this engine.
+    #[must_use]
+    pub fn fits(&self, engine: Engine) -> bool {
+        engine == Engine::Postgres || !self.only_postgres
+    }
+
     /// Plays it.
     pub fn play(&self, set: &Set<'_>) -> Result<ScenarioSummary, ScenarioError> {
         let mut summary = ScenarioSummary { scenario: self.name.to_owned(), ..ScenarioSummary::default() };
@@ -81,12 +100,12 @@ impl Scenario {
 
 /// Every scenario.
 pub const CATALOGUE: &[Scenario] = &[
-    Scenario { name: "zone-killed", play: zone_lost::killed },
-    Scenario { name: "zone-frozen", play: zone_lost::frozen },
-    Scenario { name: "zone-plus-one", play: zone_plus_one::play },
-    Scenario { name: "writer-killed", play: writer_killed::play },
-    Scenario { name: "two-daemons", play: two_daemons::play },
-    Scenario { name: "memory", play: memory::play },
+    Scenario::new("zone-killed", zone_lost::killed),
+    Scenario::new("zone-frozen", zone_lost::frozen),
+    Scenario::new("zone-plus-one", zone_plus_one::play).only_postgres(),
+    Scenario::new("writer-killed", writer_killed::play).only_postgres(),
+    Scenario::new("two-daemons", two_daemons::play),
+    Scenario::new("memory", memory::play).only_postgres(),
 ];
 
 /// The scenario of that name.
@@ -104,10 +123,10 @@ impl Set<'_> {
     /// Starts that many clients.
     fn load_of(&self, number: u64, clients: u32, patience: Duration) -> Result<Load, ScenarioError> {
         Ok(Load::start(LoadOptions {
-            config: round::connection(self.region)?,
+            database: self.region.database()?,
             clients,
             seed: self.options.first_seed(),
-            tables: Tables { number },
+            number,
             patience,
             large: false,
         })?)
@@ -132,18 +151,23 @@ impl ScenarioSummary {
         }
     }
 
-    /// Stops the load and judges its ledger.
-    fn verify(&mut self, set: &Set<'_>, load: Load, number: u64) -> Result<(), ScenarioError> {
-        let config = round::connection(set.region)?;
-        let mut ledger = load.stop();
-        self.figure("acknowledged", ledger.count(crate::ledger::Outcome::Acknowledged));
-        self.figure("unknown", ledger.count(crate::ledger::Outcome::Unknown));
-        crate::verify::end_sessions(&config)?;
-        let verdict = crate::verify::verify_ledger(&config, Tables { number }, &mut ledger)?;
-        self.figure("lost", verdict.lost.len());
-        self.figure("extra", verdict.extra.len());
-        let all = verdict.lost.iter().chain(&verdict.extra);
-        self.broken.extend(all.take(20).cloned());
+    /// Stops the load and judges its ledgers.
+    fn verify(&mut self, set: &Set<'_>, load: Load) -> Result<(), ScenarioError> {
+        let database = set.region.database()?;
+        let mut books = load.stop();
+        let count = |outcome| books.iter().map(|book| book.ledger.count(outcome)).sum::<u64>();
+        self.figure("acknowledged", count(crate::ledger::Outcome::Acknowledged));
+        self.figure("unknown", count(crate::ledger::Outcome::Unknown));
+        crate::engine::answer(database.end_clients())?;
+        let (mut lost, mut extra) = (Vec::new(), Vec::new());
+        for book in &mut books {
+            let verdict = crate::verify::verify(&*database, book)?;
+            lost.extend(verdict.lost);
+            extra.extend(verdict.extra);
+        }
+        self.figure("lost", lost.len());
+        self.figure("extra", extra.len());
+        self.broken.extend(lost.into_iter().chain(extra).take(20));
         Ok(())
     }
 }

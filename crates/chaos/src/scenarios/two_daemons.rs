@@ -33,7 +33,7 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     wait::until_true("commits under the new writer", Duration::from_secs(60), || {
         load.acknowledged() >= before + 50
     })?;
-    summary.verify(set, load, 1)
+    summary.verify(set, load)
 }
 
 fn fence(

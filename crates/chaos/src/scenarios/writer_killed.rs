@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{ScenarioError, Set};
+use crate::engine;
 use crate::region::Status;
-use crate::round;
 use crate::shell::{self, ShellError};
 use crate::summary::ScenarioSummary;
-use crate::verify;
 use crate::wait;
 
 /// What opening the volume may take.
@@ -22,7 +21,7 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     let endpoint = set.region.endpoint()?;
     shell::run(shell::postgres_program("pgbench"), &["-i", "-q", "-s", "10", &endpoint])?;
     // What the load of the tables wrote is not TPC-B's to recover.
-    verify::execute(&round::connection(set.region)?, "CHECKPOINT")?;
+    engine::execute(&*set.region.database()?, "CHECKPOINT")?;
     let ledger = set.load_of(1, 1, Duration::from_secs(30))?;
     let mut bench = start_tpcb(&endpoint)?;
     let waited = wait::last(set.seconds(180));
@@ -41,10 +40,8 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     summary.promise(answer <= ANSWER, || format!("SQL answered only after {} ms", answer.as_millis()));
     note_opening(set, summary, epoch)?;
     wait::last(Duration::from_secs(1))?;
-    summary.verify(set, ledger, 1)?;
-    if let Err(error) = verify::amcheck(&set.region.endpoint()?) {
-        summary.broken.push(error.to_string());
-    }
+    summary.verify(set, ledger)?;
+    summary.broken.extend(set.region.database()?.check(&[], true)?.broken);
     Ok(())
 }
 
@@ -65,9 +62,8 @@ fn end(bench: &mut Child) {
 }
 
 fn wait_answer(set: &Set<'_>) -> Result<(), ScenarioError> {
-    let mut config = round::connection(set.region)?;
-    config.connect_timeout(Duration::from_millis(500));
-    let ask = || verify::execute(&config, "SELECT count(*) FROM pgbench_branches").is_ok();
+    let database = set.region.database()?;
+    let ask = || engine::execute(&*database, "SELECT count(*) FROM pgbench_branches").is_ok();
     Ok(wait::until_true("an answer to SQL", Duration::from_secs(60), ask)?)
 }
 

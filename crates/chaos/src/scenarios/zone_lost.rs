@@ -86,7 +86,7 @@ fn measure(
         format!("clients saw errors on return: {}", errors.join("; "))
     });
     set.region.wait_caught_up(Duration::from_secs(60))?;
-    summary.verify(set, load, 1)
+    summary.verify(set, load)
 }
 
 fn errors_since(load: &Load, since: Instant) -> Vec<String> {

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::{ScenarioError, Set};
+use crate::engine::{self, Database};
 use crate::region::RegionError;
 use crate::round;
 use crate::summary::ScenarioSummary;
-use crate::verify;
 use crate::wait;
 
 /// Rows of the table that is scanned; about 100 MB.
@@ -22,7 +22,7 @@ const RESUME: Duration = Duration::from_secs(2);
 
 pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), ScenarioError> {
     prepare(set)?;
-    let config = round::connection(set.region)?;
+    let database = set.region.database()?;
     let load = set.load(1, Duration::from_secs(600))?;
     wait::until_true("the first commits", Duration::from_secs(60), || load.acknowledged() >= 100)?;
     let mut lost = set.stage.zone("az1");
@@ -31,7 +31,7 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
         set.region.zorya(&["node", "kill", id]).map_err(RegionError::from)?;
     }
     let blocked = load.acknowledged();
-    let read = scan(set, &config, summary)?;
+    let read = scan(set, &*database, summary)?;
     let during = load.acknowledged() - blocked;
     summary.figure("commits_acknowledged_without_a_quorum", during);
     summary.promise(during == 0, || format!("{during} commits were acknowledged by three of six copies"));
@@ -55,30 +55,24 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     }
     set.region.wait_healthy(Duration::from_secs(60))?;
     set.region.wait_caught_up(Duration::from_secs(120))?;
-    summary.verify(set, load, 1)
+    summary.verify(set, load)
 }
 
 /// A table whose pages nothing has to write to when they are read, in no cache: the engine and the mount are started anew.
 fn prepare(set: &Set<'_>) -> Result<(), ScenarioError> {
-    let config = round::connection(set.region)?;
+    let database = set.region.database()?;
     let fill = format!(
         "CREATE TABLE chaos_scan AS SELECT n, repeat(md5(n::text), 34) AS payload FROM generate_series(1, {ROWS}) n"
     );
-    verify::execute(&config, "ALTER SYSTEM SET autovacuum = off")?;
-    verify::execute(&config, &fill)?;
-    verify::execute(&config, "VACUUM (FREEZE, ANALYZE) chaos_scan")?;
-    verify::execute(&config, "CHECKPOINT")?;
-    set.region.zorya(&["cluster", "stop", crate::region::CLUSTER]).map_err(RegionError::from)?;
-    set.region.zorya(&["cluster", "start", crate::region::CLUSTER]).map_err(RegionError::from)?;
-    Ok(set.region.wait_healthy(Duration::from_secs(60))?)
+    engine::execute(&*database, "ALTER SYSTEM SET autovacuum = off")?;
+    engine::execute(&*database, &fill)?;
+    engine::execute(&*database, "VACUUM (FREEZE, ANALYZE) chaos_scan")?;
+    engine::execute(&*database, "CHECKPOINT")?;
+    Ok(set.region.restart_cluster(Duration::from_secs(60))?)
 }
 
 /// Reads pages that were never read before, again and again; returns how many.
-fn scan(
-    set: &Set<'_>,
-    config: &tokio_postgres::Config,
-    summary: &mut ScenarioSummary,
-) -> Result<u32, ScenarioError> {
+fn scan(set: &Set<'_>, database: &dyn Database, summary: &mut ScenarioSummary) -> Result<u32, ScenarioError> {
     let time = set.seconds(60);
     let pages = ROWS / PER_PAGE;
     let pause = time / (pages / STEP);
@@ -91,7 +85,7 @@ fn scan(
             page + STEP
         );
         let asked = Instant::now();
-        if let Err(error) = verify::execute(config, &query) {
+        if let Err(error) = engine::execute(database, &query) {
             summary.broken.push(format!("a read without a quorum failed: {}", round::describe(&error)));
             return Ok(page);
         }
