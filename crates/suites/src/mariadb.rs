@@ -48,6 +48,8 @@ pub struct Options {
     tests: Vec<String>,
 }
 
+/// The region's directory within the scratch directory.
+const REGION: &str = "region";
 /// The longest that `mtr` may take for one part.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// `mtr`'s directory within the packages.
@@ -140,7 +142,7 @@ impl Place {
             scratch::owned_directory(&directory, installed)?;
             return Ok(Place { side, directory, mount: None, _region: None, scratch });
         }
-        let mut region = Region::start(&options.zorya, &scratch.path().join("region"), interrupt)?;
+        let mut region = Region::start(&options.zorya, &scratch.path().join(REGION), interrupt)?;
         region.create(Engine::Mariadb, &[], interrupt)?;
         let server = region.server(Engine::Mariadb).context("the region has no such cluster")?;
         let mount = server.mount().context("the cluster has no mount")?;
@@ -150,6 +152,20 @@ impl Place {
         let made = scratch::as_engine(installed, Some(mount), "mkdir").arg(&directory).status()?;
         ensure!(made.success(), "cannot make {} in the mount", directory.display());
         Ok(Place { side, directory, mount: Some(mount), _region: Some(region), scratch })
+    }
+}
+
+impl Place {
+    /// Keeps the region's logs beside that of `mtr`.
+    fn keep_logs(&self, log: &Path) -> Result<()> {
+        let region = self.scratch.path().join(REGION);
+        let cluster = region.join("clusters/mariadb");
+        for path in [region.join("agent.log"), cluster.join("mount.log"), cluster.join("engine.log")] {
+            if let (true, Some(name)) = (path.exists(), path.file_stem().and_then(|stem| stem.to_str())) {
+                fs::copy(&path, log.with_extension(format!("{name}.log")))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -168,7 +184,10 @@ impl Run<'_> {
         let started = Instant::now();
         self.mtr(batch, &log)?;
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        ensure!(is_complete(&text), "mtr did not come to its end: see {}", log.display());
+        if !is_complete(&text) {
+            self.place.keep_logs(&log)?;
+            bail!("mtr did not come to its end: see {}", log.display());
+        }
         let outcome = Outcome {
             engine: "mariadb".to_owned(),
             server: scratch::version(&self.options.packages.join("usr/sbin/mariadbd"))?,
