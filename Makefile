@@ -10,7 +10,7 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz verify-redo verify-redo-mutants other-servers fresh
+.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz suites verify-redo verify-redo-mutants other-servers fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -35,7 +35,8 @@ fix:
 test: check build ## every test
 	scripts/run-tests
 
-bench: build ## the region against the stock engine, interleaved, as JSON; then redo
+bench: build ## the region against the stock engines, interleaved, as JSON; then redo
+	scripts/install-dependencies sysbench
 	$(BIN) bench --output json
 	$(MAKE) bench-redo >&2
 
@@ -56,6 +57,12 @@ fuzz: deps ## every decoder, and every family of redo, with random input: MINUTE
 	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release -p zorya-wire --test decoders fuzz_ -- --ignored --nocapture
 	PROPTEST_CASES=$$(($(MINUTES) * 100000)) cargo test --release -p zorya-redo -p zorya-pages --lib panic
 	scripts/fuzz-redo $(MINUTES)
+
+suites: build ## the engines' own suites on a volume and on the disk, compared; some hours: see docs/suites.md
+	cargo build --release -p zorya-suites
+	$(SUDO) scripts/engine-suites postgres
+	$(SUDO) scripts/engine-suites mariadb
+	scripts/engine-suites report
 
 verify-redo: deps ## our redo against PostgreSQL's own images of every changed block: QUICK=1 for the short form
 	cargo build --release -p zorya-verify-redo

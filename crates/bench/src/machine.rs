@@ -25,14 +25,27 @@ pub struct Machine {
     pub file_system: Option<String>,
     /// What `postgres --version` says.
     pub postgres: String,
+    /// What `mariadbd --version` says; empty if it was not measured.
+    pub mariadb: String,
     /// What `zorya --version` says.
     pub zorya: String,
+}
+
+/// The programs that are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs<'a> {
+    /// `postgres`.
+    pub postgres: &'a Path,
+    /// `mariadbd`, if it is measured.
+    pub mariadb: Option<&'a Path>,
+    /// `zorya`.
+    pub zorya: &'a Path,
 }
 
 impl Machine {
     /// Looks around. What cannot be found out is empty.
     #[must_use]
-    pub fn observe(data: &Path, disk: Option<&Disk>, postgres: &Path, zorya: &Path) -> Machine {
+    pub fn observe(data: &Path, disk: Option<&Disk>, programs: &Programs<'_>) -> Machine {
         let line_of = |file: &str, name: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();
             let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -47,8 +60,9 @@ impl Machine {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             disk: disk.map(|disk| disk.name.clone()),
             file_system: disk::file_system(data),
-            postgres: version(postgres),
-            zorya: version(zorya),
+            postgres: version(programs.postgres),
+            mariadb: programs.mariadb.map(version).unwrap_or_default(),
+            zorya: version(programs.zorya),
         }
     }
 }

@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Measures a region against a stock PostgreSQL server on the same disk.
+use zorya_compute::region::Engine;
+
+/// Measures a region against stock servers on the same disk.
 #[derive(clap::Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Five minutes or less: scale 10, three slices of 8 s per figure and side
     #[arg(long)]
     pub quick: bool,
 
-    /// Where the temporary directory of both servers is made; must be on a disk, and every user must be able to reach it
+    /// Where the temporary directory of all servers is made; must be on a disk, and every user must be able to reach it
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub scratch: PathBuf,
+
+    /// The engines that are measured. MariaDB is left out where it or sysbench is not installed
+    #[arg(long, value_name = "ENGINE,…", value_delimiter = ',', value_enum,
+          default_values_t = [MeasuredEngine::Postgres, MeasuredEngine::Mariadb])]
+    pub engines: Vec<MeasuredEngine>,
 
     /// Slices per figure and side [default: 5, quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -44,7 +51,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/postgresql/15/bin")]
     pub bin_dir: PathBuf,
 
-    /// A parameter for both servers, NAME=VALUE; may be repeated
+    /// A parameter for both PostgreSQL servers, NAME=VALUE; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     pub parameter: Vec<(String, String)>,
 }
@@ -54,6 +61,27 @@ pub const LOAD_SCALE: u32 = 10;
 
 /// Clients of the select figure.
 pub const SELECT_CLIENTS: u32 = 8;
+
+/// Clients of MariaDB's read-write figure.
+pub const READ_WRITE_CLIENTS: u32 = 8;
+
+/// An engine that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MeasuredEngine {
+    /// By pgbench.
+    Postgres,
+    /// By sysbench.
+    Mariadb,
+}
+
+impl From<MeasuredEngine> for Engine {
+    fn from(engine: MeasuredEngine) -> Engine {
+        match engine {
+            MeasuredEngine::Postgres => Engine::Postgres,
+            MeasuredEngine::Mariadb => Engine::Mariadb,
+        }
+    }
+}
 
 impl BenchArgs {
     /// Slices per figure and side.
@@ -121,6 +149,8 @@ mod tests {
         assert_eq!((full.loads_before_kills().len(), quick.loads_before_kills().len()), (3, 1));
         assert!(quick.limit().is_some_and(|limit| limit < Duration::from_secs(300)));
         assert_eq!(full.clients, [1, 8]);
+        assert_eq!(full.engines, [MeasuredEngine::Postgres, MeasuredEngine::Mariadb]);
+        assert_eq!(parse(&["--engines", "mariadb"]).engines, [MeasuredEngine::Mariadb]);
     }
 
     #[test]
@@ -142,7 +172,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for arguments in [["--slices", "0"], ["--scale", "-1"], ["--parameter", "x"], ["--clients", "a"]] {
+        for arguments in [
+            ["--slices", "0"],
+            ["--scale", "-1"],
+            ["--parameter", "x"],
+            ["--clients", "a"],
+            ["--engines", "oracle"],
+        ] {
             assert!(Cli::try_parse_from([&["bench"], &arguments[..]].concat()).is_err(), "{arguments:?}");
         }
     }

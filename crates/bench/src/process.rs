@@ -69,7 +69,7 @@ impl Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// PostgreSQL, all of its processes.
+    /// PostgreSQL or MariaDB, all of its processes.
     Engine,
     /// A cluster's mount daemon.
     Mount,
@@ -77,7 +77,7 @@ pub enum Role {
     Node,
     /// The region's supervisor.
     Agent,
-    /// The benchmark with pgbench and psql, which take CPU from the server that they measure.
+    /// The benchmark with pgbench, psql, sysbench and mariadb, which take CPU from the server that they measure.
     Client,
 }
 

@@ -47,6 +47,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = &self.machine;
         writeln!(f, "{} x {}, Linux {}, {}", machine.cpus, machine.cpu, machine.kernel, machine.postgres)?;
+        if !machine.mariadb.is_empty() {
+            writeln!(f, "{}", machine.mariadb)?;
+        }
         writeln!(f, "scale {}, {} rounds, {:.0} s\n", self.scale, self.rounds, self.seconds)?;
         let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or_default();
         for figure in &self.figures {
@@ -76,6 +79,7 @@ fn rounded(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Programs;
 
     #[test]
     fn small_numbers_keep_their_decimals() {
@@ -90,12 +94,9 @@ mod tests {
     fn a_goal_is_judged_in_the_table() {
         let figure =
             |name: &str, value| Figure { name: name.to_owned(), value, unit: "ratio", goal: Some(0.5) };
-        let machine = Machine::observe(
-            std::path::Path::new("/"),
-            None,
-            std::path::Path::new("/no/such"),
-            std::path::Path::new("/no/such"),
-        );
+        let none = std::path::Path::new("/no/such");
+        let programs = Programs { postgres: none, mariadb: Some(none), zorya: none };
+        let machine = Machine::observe(std::path::Path::new("/"), None, &programs);
         assert!(!Figure { unit: "s", ..figure("a time", 0.6) }.meets(0.5));
         assert!(Figure { unit: "s", ..figure("a time", 0.4) }.meets(0.5));
         let figures = vec![figure("a", 0.4), figure("b", 0.5)];

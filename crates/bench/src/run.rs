@@ -1,4 +1,4 @@
-//! A whole run: both servers up, rounds of slices in turns, both gone.
+//! A whole run: all servers up, rounds of slices in turns, all gone.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use zorya_compute::engine::{BinariesError, Installed};
+use zorya_compute::region::Engine;
 
+use crate::clients::ClientError;
+use crate::clients::mariadb::{self, MariadbClients};
+use crate::clients::postgres::PostgresClients;
 use crate::disk::{self, Disk};
 use crate::figures::figures;
-use crate::machine::Machine;
+use crate::machine::{Machine, Programs};
 use crate::options::BenchArgs;
-use crate::region::{Region, RegionError};
-use crate::report::Report;
+use crate::region::{Region, RegionError, RegionServer};
+use crate::report::{Figure, Report};
 use crate::slice::{Bench, Slice, SliceError, Work};
 use crate::startup::{self, Startup, StartupError};
 use crate::stock::{StockError, StockServer};
@@ -44,12 +49,18 @@ pub enum BenchError {
     /// Signals cannot be listened to.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
-    /// The stock server failed.
+    /// An engine is not there.
+    #[error(transparent)]
+    Engine(#[from] BinariesError),
+    /// A stock server failed.
     #[error(transparent)]
     Stock(#[from] StockError),
     /// The region failed.
     #[error(transparent)]
     Region(#[from] RegionError),
+    /// A client failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// A slice failed.
     #[error(transparent)]
     Slice(#[from] SliceError),
@@ -62,15 +73,16 @@ impl BenchError {
     /// Whether it was the operator who ended the run.
     #[must_use]
     pub fn is_interrupt(&self) -> bool {
-        if let BenchError::Startup(error) = self {
-            return error.is_interrupt();
+        match self {
+            BenchError::Startup(error) => error.is_interrupt(),
+            BenchError::Slice(error) => error.is_interrupt(),
+            BenchError::Client(error) => error.is_interrupt(),
+            BenchError::Stock(StockError::Program(error))
+            | BenchError::Region(RegionError::Command { source: error, .. }) => {
+                matches!(error, ChildError::Interrupted)
+            }
+            _ => false,
         }
-        matches!(
-            self,
-            BenchError::Stock(StockError::Program(ChildError::Interrupted))
-                | BenchError::Region(RegionError::Command { source: ChildError::Interrupted, .. })
-                | BenchError::Slice(SliceError::Client { source: ChildError::Interrupted, .. })
-        )
     }
 }
 
@@ -82,32 +94,40 @@ pub fn run(options: &BenchArgs) -> Result<Report, BenchError> {
         Some(path) => path.clone(),
         None => std::env::current_exe().map_err(BenchError::NoBinary)?,
     };
+    let engines = engines(options)?;
     let scratch = scratch_directory(&options.scratch)?;
     let root = scratch.path();
-    let works = Work::all(&options.clients);
+    let kinds: Vec<Engine> = engines.iter().map(|installed| installed.engine).collect();
+    let works = Work::all(&kinds, &options.clients);
     let progress = progress(works.len(), options);
-
-    let disk = Disk::below(root);
-    let machine = Machine::observe(root, disk.as_ref(), &options.bin_dir.join("postgres"), &zorya);
-    let (scale, length) = (options.scale(), options.slice_length());
-    let bench = Bench { bin_dir: &options.bin_dir, scratch: root, scale, length, disk, interrupt };
+    let bench = bench(options, &engines, root, interrupt);
     let interrupt = &bench.interrupt;
+    let machine = machine(options, &engines, &bench, root, &zorya);
 
+    let with_postgres = kinds.contains(&Engine::Postgres);
     progress.set_message("starting a region from nothing");
-    let first_select = startup::from_nothing(&bench, &zorya, &root.join("first"))?;
+    let first_select =
+        with_postgres.then(|| startup::from_nothing(&bench, &zorya, &root.join("first"))).transpose()?;
     // Declared after the directory, hence stopped before it is removed.
-    progress.set_message("starting stock PostgreSQL");
-    let parameters = parameters(options);
-    let stock = StockServer::start(&root.join("stock"), &options.bin_dir, &parameters, interrupt)?;
-    progress.set_message("starting the region");
-    let mut region = Region::start(&zorya, &root.join("region"), &parameters, interrupt)?;
-    let runs = measure(&bench, &works, &stock, &region, options, started, &progress)?;
-    drop(stock);
-    let startup = restarts(&bench, &mut region, options, first_select, &progress)?;
-    progress.finish_and_clear();
+    progress.set_message("starting the servers");
+    let mut stocks = Vec::new();
+    let mut region = Region::start(&zorya, &root.join("region"), interrupt)?;
+    for installed in &engines {
+        let parameters = parameters(options, installed.engine);
+        let directory = root.join(format!("stock-{}", installed.engine.product().server));
+        stocks.push(StockServer::start(installed, &directory, &parameters, interrupt)?);
+        region.create(installed.engine, &parameters, interrupt)?;
+    }
+    let runs = measure(&bench, &works, &stocks, &region, options, started, &progress)?;
+    drop(stocks);
     let mut figures = figures(&works, &runs);
-    let ratios = figures.iter().take_while(|figure| figure.unit == "ratio").count();
-    figures.splice(ratios..ratios, startup.figures());
+    if let Some(first_select) = first_select {
+        // What is measured from here on was measured without other clusters from the beginning.
+        region.stop(Engine::Mariadb, interrupt)?;
+        let startup = restarts(&bench, &mut region, options, first_select, &progress)?;
+        insert_after_ratios(&mut figures, startup.figures());
+    }
+    progress.finish_and_clear();
     Ok(Report {
         figures,
         rounds: runs.iter().map(|slice| slice.round).max().unwrap_or_default(),
@@ -118,20 +138,79 @@ pub fn run(options: &BenchArgs) -> Result<Report, BenchError> {
     })
 }
 
-/// Fills both databases, then rounds: each figure on one side and at once on the other, so that whatever drifts in the
+fn insert_after_ratios(figures: &mut Vec<Figure>, more: Vec<Figure>) {
+    let ratios = figures.iter().take_while(|figure| figure.unit == "ratio").count();
+    figures.splice(ratios..ratios, more);
+}
+
+/// The engines to measure. Without MariaDB or sysbench the rest still has its figures.
+fn engines(options: &BenchArgs) -> Result<Vec<Installed>, BenchError> {
+    let mut engines = Vec::new();
+    for engine in options.engines.iter().map(|engine| Engine::from(*engine)) {
+        match engine {
+            Engine::Postgres => engines.push(Installed::find(engine, Some(&options.bin_dir))?),
+            Engine::Mariadb if !mariadb::has_sysbench() => {
+                eprintln!("without MariaDB's figures: install sysbench (apt-get install sysbench)");
+            }
+            Engine::Mariadb => match Installed::find(engine, None) {
+                Ok(installed) => engines.push(installed),
+                Err(error) => eprintln!("without MariaDB's figures: {error}"),
+            },
+        }
+    }
+    Ok(engines)
+}
+
+fn bench(options: &BenchArgs, engines: &[Installed], scratch: &Path, interrupt: Interrupt) -> Bench {
+    let mariadb = engines.iter().find(|installed| installed.engine == Engine::Mariadb);
+    let (scale, length) = (options.scale(), options.slice_length());
+    Bench {
+        postgres: PostgresClients {
+            bin_dir: options.bin_dir.clone(),
+            scratch: scratch.to_owned(),
+            scale,
+            length,
+            interrupt: interrupt.clone(),
+        },
+        mariadb: MariadbClients {
+            mariadb: mariadb.map(|installed| installed.program("mariadb")).unwrap_or_default(),
+            scratch: scratch.to_owned(),
+            length,
+            interrupt: interrupt.clone(),
+        },
+        disk: Disk::below(scratch),
+        interrupt,
+    }
+}
+
+fn machine(options: &BenchArgs, engines: &[Installed], bench: &Bench, root: &Path, zorya: &Path) -> Machine {
+    let mariadb = engines.iter().find(|installed| installed.engine == Engine::Mariadb);
+    let programs = Programs {
+        postgres: &options.bin_dir.join("postgres"),
+        mariadb: mariadb.map(|installed| installed.server.as_path()),
+        zorya,
+    };
+    Machine::observe(root, bench.disk.as_ref(), &programs)
+}
+
+/// Fills all databases, then rounds: each figure on one side and at once on the other, so that whatever drifts in the
 /// machine drifts for both.
 fn measure(
-    bench: &Bench<'_>,
+    bench: &Bench,
     works: &[Work],
-    stock: &dyn Server,
-    region: &dyn Server,
+    stocks: &[StockServer],
+    region: &Region,
     options: &BenchArgs,
     started: Instant,
     progress: &ProgressBar,
 ) -> Result<Vec<Slice>, BenchError> {
-    for server in [stock, region] {
-        progress.set_message(format!("filling {}", server.side().word()));
-        bench.prepare(server)?;
+    let pairs: Vec<(&StockServer, RegionServer<'_>)> =
+        stocks.iter().filter_map(|stock| Some((stock, region.server(stock.endpoint().engine)?))).collect();
+    for (stock, region) in &pairs {
+        for server in [*stock as &dyn Server, region] {
+            progress.set_message(format!("filling {}", server.side().word()));
+            bench.prepare(server)?;
+        }
     }
     let mut slices = Vec::new();
     let mut longest_round = Duration::ZERO;
@@ -142,6 +221,9 @@ fn measure(
         }
         let round_started = Instant::now();
         for work in works {
+            let pair = pairs.iter().find(|(stock, _)| stock.endpoint().engine == work.engine());
+            let Some((stock, region)) = pair else { continue };
+            let (stock, region): (&dyn Server, &dyn Server) = (*stock, region);
             for (server, idle) in [(stock, region), (region, stock)] {
                 progress.set_message(format!("{} {}", work.name(), server.side().word()));
                 slices.push(bench.slice(*work, server, idle, round)?);
@@ -155,7 +237,7 @@ fn measure(
 
 /// Takes the filled region down and up again, then kills its writer under load.
 fn restarts(
-    bench: &Bench<'_>,
+    bench: &Bench,
     region: &mut Region,
     options: &BenchArgs,
     first_select: Duration,
@@ -170,10 +252,17 @@ fn restarts(
     Ok(startup)
 }
 
-/// The parameters of both servers: the stock ones, of which the cache's size is named since it matters most.
-fn parameters(options: &BenchArgs) -> Vec<(String, String)> {
-    let mut parameters = vec![("shared_buffers".to_owned(), "128MB".to_owned())];
-    parameters.extend(options.parameter.iter().cloned());
+/// The parameters of both of an engine's servers: the stock ones, of which the cache's size is named since it matters
+/// most.
+fn parameters(options: &BenchArgs, engine: Engine) -> Vec<(String, String)> {
+    let (cache, size) = match engine {
+        Engine::Postgres => ("shared_buffers", "128MB"),
+        Engine::Mariadb => ("innodb_buffer_pool_size", "128M"),
+    };
+    let mut parameters = vec![(cache.to_owned(), size.to_owned())];
+    if engine == Engine::Postgres {
+        parameters.extend(options.parameter.iter().cloned());
+    }
     parameters
 }
 

@@ -1,29 +1,25 @@
 //! One slice: one kind of work on one side, and everything that it cost.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use zorya_compute::region::Engine;
 
+use crate::clients::mariadb::MariadbClients;
+use crate::clients::postgres::{PostgresClients, Script};
+use crate::clients::{ClientError, Done, Wal};
 use crate::disk::{Disk, DiskCounters};
-use crate::options::{LOAD_SCALE, SELECT_CLIENTS};
-use crate::pgbench::{self, PgbenchError};
+use crate::options::{READ_WRITE_CLIENTS, SELECT_CLIENTS};
 use crate::process::{self, Role, Usage, Watched};
-use crate::statistics;
-use crate::stop::{self, ChildError, Interrupt};
+use crate::stop::Interrupt;
 use crate::target::{Server, Side};
-
-/// The database of TPC-B and selects.
-pub const DATABASE: &str = "bench";
-/// The database that loads are measured in.
-const LOAD_DATABASE: &str = "load";
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Work {
-    /// `pgbench -i` into an empty database, at [`LOAD_SCALE`].
+    /// `pgbench -i` into an empty database, at [`crate::options::LOAD_SCALE`].
     Load,
     /// `pgbench`: five statements and a commit.
     TpcB {
@@ -35,16 +31,32 @@ pub enum Work {
         /// How many connections.
         clients: u32,
     },
+    /// sysbench's `oltp_read_write`, on MariaDB: fourteen selects, four changes and a commit.
+    ReadWrite {
+        /// How many connections.
+        clients: u32,
+    },
 }
 
 impl Work {
-    /// Everything that is measured, in order.
+    /// Everything that is measured of some engines, in order.
     #[must_use]
-    pub fn all(tpcb_clients: &[u32]) -> Vec<Work> {
+    pub fn all(engines: &[Engine], tpcb_clients: &[u32]) -> Vec<Work> {
         let mut all = vec![Work::Load];
         all.extend(tpcb_clients.iter().map(|clients| Work::TpcB { clients: *clients }));
         all.push(Work::Select { clients: SELECT_CLIENTS });
+        all.push(Work::ReadWrite { clients: READ_WRITE_CLIENTS });
+        all.retain(|work| engines.contains(&work.engine()));
         all
+    }
+
+    /// Whose servers do it.
+    #[must_use]
+    pub fn engine(self) -> Engine {
+        match self {
+            Work::Load | Work::TpcB { .. } | Work::Select { .. } => Engine::Postgres,
+            Work::ReadWrite { .. } => Engine::Mariadb,
+        }
     }
 
     /// The word that figures are named with.
@@ -54,6 +66,7 @@ impl Work {
             Work::Load => "load".to_owned(),
             Work::TpcB { clients } => format!("tpcb_c{clients}"),
             Work::Select { clients } => format!("select_c{clients}"),
+            Work::ReadWrite { clients } => format!("mariadb_rw_c{clients}"),
         }
     }
 }
@@ -71,19 +84,6 @@ pub struct Spent {
     pub syncs: Option<u64>,
     /// The most memory that it had since it was started.
     pub peak_memory_bytes: Option<u64>,
-}
-
-/// PostgreSQL's own counters of its write-ahead log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Wal {
-    /// Records.
-    pub records: u64,
-    /// Bytes of records.
-    pub bytes: u64,
-    /// Writes.
-    pub writes: u64,
-    /// Syncs: on a volume, waits for the quorum.
-    pub syncs: u64,
 }
 
 /// What a slice gave and took.
@@ -121,18 +121,8 @@ pub struct Slice {
 #[derive(Debug, thiserror::Error)]
 pub enum SliceError {
     /// A client failed.
-    #[error("{work} on {}: {source}", side.word())]
-    Client {
-        /// What was done.
-        work: String,
-        /// Where.
-        side: Side,
-        /// The cause.
-        source: ChildError,
-    },
-    /// Its output is not understood.
     #[error(transparent)]
-    Output(#[from] PgbenchError),
+    Client(#[from] ClientError),
     /// One of the side's processes ended.
     #[error("{name} (pid {pid}) of {} ended during the run: see its log", side.word())]
     ProcessGone {
@@ -143,45 +133,52 @@ pub enum SliceError {
         /// Whose.
         side: Side,
     },
-    /// A scratch directory could not be made.
-    #[error("cannot make a directory for pgbench's logs")]
-    Scratch(#[source] std::io::Error),
 }
 
-/// Beyond its length a slice may take this long, then the server counts as stuck.
-const SLACK: Duration = Duration::from_secs(60);
-/// The longest that a load or a checkpoint may take.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
+impl SliceError {
+    /// Whether it was the operator who ended it.
+    #[must_use]
+    pub fn is_interrupt(&self) -> bool {
+        matches!(self, SliceError::Client(error) if error.is_interrupt())
+    }
+}
 
 /// Runs slices.
-pub struct Bench<'a> {
-    /// Where PostgreSQL's client programs are.
-    pub bin_dir: &'a Path,
-    /// Where pgbench may log.
-    pub scratch: &'a Path,
-    /// The scale of [`DATABASE`].
-    pub scale: u32,
-    /// How long a slice is.
-    pub length: Duration,
+pub struct Bench {
+    /// What is done to PostgreSQL.
+    pub postgres: PostgresClients,
+    /// What is done to MariaDB.
+    pub mariadb: MariadbClients,
     /// The disk below both servers.
     pub disk: Option<Disk>,
     /// The operator's wish to stop.
     pub interrupt: Interrupt,
 }
 
-impl Bench<'_> {
-    /// Makes and fills [`DATABASE`], and runs it in for a moment.
-    pub fn prepare(&self, server: &dyn Server) -> Result<(), SliceError> {
-        self.sql(server, "postgres", &format!("CREATE DATABASE {DATABASE}"))?;
-        self.pgbench(
-            server,
-            DATABASE,
-            &["-i", "-q", "-s", &self.scale.to_string()],
-            STATEMENT_LIMIT,
-            "prepare",
-        )?;
-        self.pgbench(server, DATABASE, &["-n", "-c", "8", "-j", "2", "-T", "2"], SLACK, "prepare")?;
-        Ok(())
+impl Bench {
+    /// Makes and fills what the works run on, and runs it in for a moment.
+    pub fn prepare(&self, server: &dyn Server) -> Result<(), ClientError> {
+        match server.endpoint().engine {
+            Engine::Postgres => self.postgres.prepare(server),
+            Engine::Mariadb => self.mariadb.prepare(server),
+        }
+    }
+
+    /// Lets a server do what it has put off.
+    fn rest(&self, server: &dyn Server) -> Result<(), ClientError> {
+        match server.endpoint().engine {
+            Engine::Postgres => self.postgres.rest(server),
+            Engine::Mariadb => self.mariadb.rest(server),
+        }
+    }
+
+    fn work(&self, work: Work, server: &dyn Server) -> Result<Done, ClientError> {
+        match work {
+            Work::Load => self.postgres.load(server),
+            Work::TpcB { clients } => self.postgres.transactions(server, clients, Script::TpcB),
+            Work::Select { clients } => self.postgres.transactions(server, clients, Script::Select),
+            Work::ReadWrite { clients } => self.mariadb.transactions(server, clients),
+        }
     }
 
     /// One slice on `server`, while `idle` has nothing to do.
@@ -193,10 +190,9 @@ impl Bench<'_> {
         round: u32,
     ) -> Result<Slice, SliceError> {
         if work == Work::Load {
-            self.sql(server, "postgres", &format!("DROP DATABASE IF EXISTS {LOAD_DATABASE}"))?;
-            self.sql(server, "postgres", &format!("CREATE DATABASE {LOAD_DATABASE}"))?;
+            self.postgres.prepare_load(server)?;
         }
-        self.sql(server, "postgres", "CHECKPOINT")?;
+        self.rest(server)?;
         let settled_after_ms = self.settle(&[server.watched(), idle.watched()].concat());
         let told_before = self.ask(server)?;
         let before = self.observe(server)?;
@@ -205,6 +201,8 @@ impl Bench<'_> {
         let seconds = started.elapsed().as_secs_f64();
         let after = self.observe(server)?;
         let told = self.ask(server)?;
+        // Before the next slice, which may be another server's.
+        self.rest(server)?;
         Ok(Slice {
             work,
             side: server.side(),
@@ -219,39 +217,6 @@ impl Bench<'_> {
             processes: after.processes_since(&before, |name| told.syncs_since(&told_before, name)),
             disk: after.disk.zip(before.disk).map(|(after, before)| after.since(&before)),
             wal: told.wal.since(&told_before.wal),
-        })
-    }
-
-    fn work(&self, work: Work, server: &dyn Server) -> Result<Done, SliceError> {
-        let clients = match work {
-            Work::Load => {
-                let arguments = ["-i", "-q", "-s", &LOAD_SCALE.to_string()];
-                let output =
-                    self.pgbench(server, LOAD_DATABASE, &arguments, STATEMENT_LIMIT, &work.name())?;
-                let rate = 1.0 / pgbench::parse_load_seconds(&output.stderr)?;
-                return Ok(Done { transactions: 1, failed: 0, rate, p50_us: None, p99_us: None });
-            }
-            Work::TpcB { clients } | Work::Select { clients } => clients,
-        };
-        let logs = tempfile::tempdir_in(self.scratch).map_err(SliceError::Scratch)?;
-        let prefix = logs.path().join("transactions").display().to_string();
-        let (clients, seconds) = (clients.to_string(), self.length.as_secs().to_string());
-        let threads = if clients == "1" { "1" } else { "2" };
-        let mut arguments =
-            vec!["-n", "-c", &clients, "-j", threads, "-T", &seconds, "--log", "--log-prefix", &prefix];
-        if matches!(work, Work::Select { .. }) {
-            // Tens of thousands a second: writing them all down would be work of its own.
-            arguments.extend(["-S", "--sampling-rate=0.05"]);
-        }
-        let output = self.pgbench(server, DATABASE, &arguments, self.length + SLACK, &work.name())?;
-        let outcome = pgbench::parse_outcome(&output.stdout)?;
-        let mut latencies = pgbench::read_latencies(logs.path())?;
-        Ok(Done {
-            transactions: outcome.transactions,
-            failed: outcome.failed,
-            rate: outcome.tps,
-            p50_us: statistics::percentile(&mut latencies, 50.0),
-            p99_us: statistics::percentile(&mut latencies, 99.0),
         })
     }
 
@@ -299,46 +264,13 @@ impl Bench<'_> {
     }
 
     /// What the servers know of themselves. Asking costs them something, hence not within what is observed.
-    fn ask(&self, server: &dyn Server) -> Result<Told, SliceError> {
-        let wal = self.sql(
-            server,
-            "postgres",
-            "SELECT wal_records, wal_bytes, wal_write, wal_sync FROM pg_stat_wal",
-        )?;
-        Ok(Told { wal: Wal::parse(&wal), syncs: server.node_syncs().into_iter().collect() })
+    fn ask(&self, server: &dyn Server) -> Result<Told, ClientError> {
+        let wal = match server.endpoint().engine {
+            Engine::Postgres => self.postgres.wal(server)?,
+            Engine::Mariadb => self.mariadb.wal(server)?,
+        };
+        Ok(Told { wal, syncs: server.node_syncs().into_iter().collect() })
     }
-
-    fn pgbench(
-        &self,
-        server: &dyn Server,
-        database: &str,
-        arguments: &[&str],
-        limit: Duration,
-        work: &str,
-    ) -> Result<stop::Output, SliceError> {
-        let mut command = server.endpoint().client(&self.bin_dir.join("pgbench"), database);
-        let output = stop::run(command.args(arguments), limit, &self.interrupt);
-        output.map_err(|source| SliceError::Client { work: work.to_owned(), side: server.side(), source })
-    }
-
-    /// Runs a statement and returns what psql prints, columns separated by `|`.
-    pub fn sql(&self, server: &dyn Server, database: &str, statement: &str) -> Result<String, SliceError> {
-        let mut command = server.endpoint().client(&self.bin_dir.join("psql"), database);
-        let output = stop::run(command.args(["-XAtqc", statement]), STATEMENT_LIMIT, &self.interrupt);
-        output.map(|output| output.stdout).map_err(|source| SliceError::Client {
-            work: statement.to_owned(),
-            side: server.side(),
-            source,
-        })
-    }
-}
-
-struct Done {
-    transactions: u64,
-    failed: u64,
-    rate: f64,
-    p50_us: Option<u64>,
-    p99_us: Option<u64>,
 }
 
 struct Observation {
@@ -370,38 +302,18 @@ impl Told {
     }
 }
 
-impl Wal {
-    /// Reads `records|bytes|writes|syncs`.
-    fn parse(row: &str) -> Wal {
-        let mut columns = row.trim().split('|').map(|column| column.parse().unwrap_or_default());
-        let mut next = || columns.next().unwrap_or_default();
-        Wal { records: next(), bytes: next(), writes: next(), syncs: next() }
-    }
-
-    fn since(&self, earlier: &Wal) -> Wal {
-        Wal {
-            records: self.records.saturating_sub(earlier.records),
-            bytes: self.bytes.saturating_sub(earlier.bytes),
-            writes: self.writes.saturating_sub(earlier.writes),
-            syncs: self.syncs.saturating_sub(earlier.syncs),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_work_has_a_name_of_its_own() {
-        let names: Vec<String> = Work::all(&[1, 8]).into_iter().map(Work::name).collect();
-        assert_eq!(names, ["load", "tpcb_c1", "tpcb_c8", "select_c8"]);
-    }
-
-    #[test]
-    fn wal_counters_are_read() {
-        assert_eq!(Wal::parse("10|2000|3|4\n"), Wal { records: 10, bytes: 2000, writes: 3, syncs: 4 });
-        assert_eq!(Wal::parse(""), Wal::default());
+        let names = |engines: &[Engine]| -> Vec<String> {
+            Work::all(engines, &[1, 8]).into_iter().map(Work::name).collect()
+        };
+        let all = ["load", "tpcb_c1", "tpcb_c8", "select_c8", "mariadb_rw_c8"];
+        assert_eq!(names(&[Engine::Postgres, Engine::Mariadb]), all);
+        assert_eq!(names(&[Engine::Mariadb]), all[4..]);
     }
 
     #[test]

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::region::{Region, RegionError};
+use zorya_compute::region::Engine;
+
+use crate::clients::{ClientError, DATABASE};
+use crate::region::{Region, RegionError, RegionServer};
 use crate::report::Figure;
-use crate::slice::{Bench, DATABASE, SliceError};
+use crate::slice::Bench;
 use crate::stop::{self, ChildError, Interrupt};
 use crate::target::Server;
 
@@ -41,7 +44,7 @@ pub enum StartupError {
     Region(#[from] RegionError),
     /// A client failed.
     #[error(transparent)]
-    Client(#[from] SliceError),
+    Client(#[from] ClientError),
     /// The load could not be started.
     #[error("cannot run pgbench")]
     Load(#[source] io::Error),
@@ -105,34 +108,36 @@ impl Startup {
     }
 }
 
+/// The region's PostgreSQL, which all of this is measured with.
+fn writer(region: &Region) -> Result<RegionServer<'_>, StartupError> {
+    Ok(region.server(Engine::Postgres).ok_or(RegionError::Missing("PostgreSQL cluster"))?)
+}
+
 /// `zorya up` in an empty home as a user types it, to the first answer. The region is gone afterwards.
-pub fn from_nothing(bench: &Bench<'_>, zorya: &Path, home: &Path) -> Result<Duration, StartupError> {
+pub fn from_nothing(bench: &Bench, zorya: &Path, home: &Path) -> Result<Duration, StartupError> {
     let started = Instant::now();
     let region = Region::first(zorya, home, &bench.interrupt)?;
-    bench.sql(&region, "postgres", "SELECT 1")?;
+    bench.postgres.sql(&writer(&region)?, "postgres", "SELECT 1")?;
     Ok(started.elapsed())
 }
 
 /// Takes a region down in order and up again, to the first answer.
-pub fn restart(bench: &Bench<'_>, region: &mut Region) -> Result<Duration, StartupError> {
+pub fn restart(bench: &Bench, region: &mut Region) -> Result<Duration, StartupError> {
     region.down(&bench.interrupt)?;
     let started = Instant::now();
     region.up(&bench.interrupt)?;
-    bench.sql(region, DATABASE, "SELECT count(*) FROM pgbench_branches")?;
+    bench.postgres.sql(&writer(region)?, DATABASE, "SELECT count(*) FROM pgbench_branches")?;
     Ok(started.elapsed())
 }
 
 /// Kills the writer's engine and mount together after `load` and a little more of TPC-B at 8 clients.
-pub fn kill_writer(
-    bench: &Bench<'_>,
-    region: &mut Region,
-    load: Duration,
-) -> Result<AfterKill, StartupError> {
+pub fn kill_writer(bench: &Bench, region: &mut Region, load: Duration) -> Result<AfterKill, StartupError> {
     let arguments = ["-n", "-c", "8", "-j", "2", "-T", "100000"];
-    let mut pgbench = region.endpoint().client(&bench.bin_dir.join("pgbench"), DATABASE);
+    let server = writer(region)?;
+    let mut pgbench = bench.postgres.program("pgbench", server.endpoint(), DATABASE);
     pgbench.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut pgbench = pgbench.spawn().map_err(StartupError::Load)?;
-    let measured = measure_kill(bench, region, &mut pgbench, load + jitter());
+    let measured = measure_kill(bench, server, &mut pgbench, load + jitter());
     stop::end(&mut pgbench, Signal::SIGKILL, ATTEMPT);
     let measured = measured?;
     region.learn(&bench.interrupt)?;
@@ -140,8 +145,8 @@ pub fn kill_writer(
 }
 
 fn measure_kill(
-    bench: &Bench<'_>,
-    region: &Region,
+    bench: &Bench,
+    server: RegionServer<'_>,
     pgbench: &mut Child,
     load: Duration,
 ) -> Result<AfterKill, StartupError> {
@@ -155,15 +160,16 @@ fn measure_kill(
         }
         std::thread::sleep(POLL);
     }
-    let writer = region.writer();
+    let writer = server.writer();
     let killed = Instant::now();
     for pid in &writer {
         signal(*pid)?;
     }
-    let mounted = || region.serving_mount().is_some_and(|pid| !writer.contains(&pid));
+    let is_another = |pid| u32::try_from(pid).is_ok_and(|pid| !writer.contains(&pid));
+    let mounted = || server.mount_report().is_some_and(|report| is_another(report.pid));
     let volume_open = after(killed, "an open volume", &bench.interrupt, mounted)?;
     let ask = || {
-        let mut psql = region.endpoint().client(&bench.bin_dir.join("psql"), DATABASE);
+        let mut psql = bench.postgres.program("psql", server.endpoint(), DATABASE);
         psql.args(["-XAtqc", "SELECT count(*) FROM pgbench_branches"]);
         stop::run(&mut psql, ATTEMPT, &Interrupt::default()).is_ok()
     };
@@ -209,7 +215,7 @@ impl StartupError {
             self,
             StartupError::Interrupted
                 | StartupError::Region(RegionError::Command { source: ChildError::Interrupted, .. })
-                | StartupError::Client(SliceError::Client { source: ChildError::Interrupted, .. })
+                | StartupError::Client(ClientError::Failed { source: ChildError::Interrupted, .. })
         )
     }
 }

@@ -1,9 +1,7 @@
-//! The two servers as the benchmark sees them: an address and some processes.
-
-use std::path::Path;
-use std::process::Command;
+//! The servers as the benchmark sees them: an address and some processes.
 
 use serde::Serialize;
+use zorya_compute::region::Engine;
 
 use crate::process::Watched;
 
@@ -11,9 +9,9 @@ use crate::process::Watched;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// PostgreSQL as the distribution ships it, on the disk.
+    /// The engine as the distribution ships it, on the disk.
     Stock,
-    /// A region.
+    /// A cluster of a region.
     Zorya,
 }
 
@@ -43,6 +41,8 @@ pub trait Server {
 /// An address that a client connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// What listens there.
+    pub engine: Engine,
     /// The host.
     pub host: String,
     /// The TCP port.
@@ -55,16 +55,20 @@ pub struct Endpoint {
 
 /// Not a URL of the form that `zorya status` prints. The text itself is left out, since it holds a password.
 #[derive(Debug, thiserror::Error)]
-#[error("the region's endpoint is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE")]
+#[error(
+    "the cluster's endpoint is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE or mysql://…"
+)]
 pub struct BadEndpoint;
 
 impl Endpoint {
-    /// Reads `postgresql://USER[:PASSWORD]@HOST:PORT/DATABASE`. The database is not kept: the benchmark makes its own.
+    /// Reads `SCHEME://USER[:PASSWORD]@HOST:PORT/DATABASE`. The database is not kept: the benchmark makes its own.
     pub fn parse(url: &str) -> Result<Endpoint, BadEndpoint> {
-        let rest = url
-            .strip_prefix("postgresql://")
-            .or_else(|| url.strip_prefix("postgres://"))
-            .ok_or(BadEndpoint)?;
+        let (scheme, rest) = url.split_once("://").ok_or(BadEndpoint)?;
+        let engine = match scheme {
+            "postgresql" | "postgres" => Engine::Postgres,
+            "mysql" | "mariadb" => Engine::Mariadb,
+            _ => return Err(BadEndpoint),
+        };
         let (credentials, place) = rest.rsplit_once('@').ok_or(BadEndpoint)?;
         let address = place.split(['/', '?']).next().ok_or(BadEndpoint)?;
         let (host, port) = address.rsplit_once(':').ok_or(BadEndpoint)?;
@@ -73,29 +77,12 @@ impl Endpoint {
             None => (credentials, None),
         };
         Ok(Endpoint {
+            engine,
             host: host.trim_matches(['[', ']']).to_owned(),
             port: port.parse().map_err(|_| BadEndpoint)?,
             user: percent_decoded(user)?,
             password,
         })
-    }
-
-    /// A client program that connects to `database` here. The password goes through the environment, not through the
-    /// arguments, which every user of the host can read.
-    #[must_use]
-    pub fn client(&self, program: &Path, database: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("PGHOST", &self.host)
-            .env("PGPORT", self.port.to_string())
-            .env("PGUSER", &self.user)
-            .env("PGDATABASE", database)
-            .env("PGAPPNAME", "zorya bench")
-            .env("LC_ALL", "C");
-        if let Some(password) = &self.password {
-            command.env("PGPASSWORD", password);
-        }
-        command
     }
 }
 
@@ -125,6 +112,9 @@ mod tests {
                 .unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("127.0.0.1", 5433));
         assert_eq!((endpoint.user.as_str(), endpoint.password.as_deref()), ("postgres", Some("a/b@c")));
+        assert_eq!(endpoint.engine, Engine::Postgres);
+        let endpoint = Endpoint::parse("mysql://root:p@127.0.0.1:3306/").unwrap();
+        assert_eq!((endpoint.engine, endpoint.port), (Engine::Mariadb, 3306));
         let endpoint = Endpoint::parse("postgres://u@[::1]:1").unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.password), ("::1", None));
     }
@@ -137,13 +127,5 @@ mod tests {
             let error = Endpoint::parse(url).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{url:?}: {error}");
         }
-    }
-
-    #[test]
-    fn a_password_is_never_an_argument() {
-        let endpoint = Endpoint::parse("postgresql://postgres:secret@127.0.0.1:5433/postgres").unwrap();
-        let command = endpoint.client(Path::new("psql"), "bench");
-        assert_eq!(command.get_args().count(), 0);
-        assert!(command.get_envs().any(|(name, _)| name == "PGPASSWORD"));
     }
 }

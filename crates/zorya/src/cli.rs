@@ -45,7 +45,7 @@ pub enum Command {
     Node(Node),
     /// Open psql on a cluster
     Sql(Sql),
-    /// Measure a region against stock PostgreSQL on the same disk, in turns
+    /// Measure a region against stock PostgreSQL and MariaDB on the same disk, in turns
     Bench(zorya_bench::BenchArgs),
     /// Run the region's supervisor (`zorya up` starts it)
     Agent,

@@ -28,7 +28,8 @@ const SILENCE: Duration = Duration::from_millis(50);
 /// Batches that a write quorum has are kept for connected replicas that were not sent them yet, up to so many bytes.
 /// What is dropped before, a replica gets from its peers.
 const KEPT_BYTES: usize = 8 << 20;
-/// A batch of so many bytes is sent at once.
+/// A batch of so many bytes is sealed and sent at once. It must not go on growing until a sender takes it: what is larger than a
+/// frame no replica would ever accept.
 const SEAL_BYTES: usize = 64 << 10;
 /// Who waits for room is woken when there is so much, in bytes.
 const WORTH_WAKING: u64 = ALLOCATION_LIMIT / 4;
@@ -184,6 +185,7 @@ impl WriterShared {
         state.open_last = lsn;
         state.last_append = Instant::now();
         if state.open.len() >= SEAL_BYTES {
+            state.seal();
             drop(state);
             self.wake_senders();
         } else if std::mem::take(&mut state.sealer_rests) {

@@ -1,6 +1,7 @@
 //! What is kept for whom, and who waits for company.
 
 use zorya_types::{Annulled, Incarnation, NodeId, Profile, Truncation, VolumeId};
+use zorya_wire::frame::MAX_BODY_LEN;
 
 use super::*;
 
@@ -81,6 +82,21 @@ fn a_replica_that_takes_nothing_costs_a_bounded_memory() {
     assert!(kept(&writer) > 0);
     let held: usize = writer.state.lock().batches.iter().map(|batch| batch.bytes.len()).sum();
     assert_eq!(writer.state.lock().batch_bytes, held);
+}
+
+/// MariaDB's own suite once wrote 17 MB while the senders' thread got no processor. They became one batch, which is more than a
+/// frame may have: replicas ended every connection that it came over, and the volume took nothing more.
+#[test]
+fn what_nobody_takes_for_a_while_stays_in_batches_that_a_replica_accepts() {
+    let writer = writer();
+    writer.set_connected(Slot(0), true);
+    for _ in 0..20 {
+        append(&writer, 1 << 20);
+    }
+    let batches = writer.take(Slot(0), Lsn::ZERO, usize::MAX).batches;
+    let lens: Vec<usize> = batches.iter().map(|batch| batch.bytes.len()).collect();
+    assert!(lens.iter().sum::<usize>() > MAX_BODY_LEN, "together they are more than a frame");
+    assert!(lens.iter().all(|len| *len < SEAL_BYTES + (2 << 20)), "{lens:?}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What pgbench prints and logs.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::Serialize;
+
+use super::{Report, ReportError};
 
 /// A run's summary, as pgbench prints it at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -19,59 +20,29 @@ pub struct Outcome {
     pub latency_avg_ms: f64,
 }
 
-/// Output that is not pgbench's.
-#[derive(Debug, thiserror::Error)]
-pub enum PgbenchError {
-    /// A line is missing, as when pgbench was stopped or is of an unknown version.
-    #[error("pgbench's output has no line {line:?}: is it of PostgreSQL 15?")]
-    MissingLine {
-        /// How the line begins.
-        line: &'static str,
-    },
-    /// A number does not parse.
-    #[error("pgbench's output has {text:?} where a number belongs")]
-    NotANumber {
-        /// What is there.
-        text: String,
-    },
-    /// The log of single transactions could not be read.
-    #[error("cannot read pgbench's log of transactions in {directory}")]
-    Log {
-        /// Where it should be.
-        directory: String,
-        /// The cause.
-        source: io::Error,
-    },
+fn report(text: &str) -> Report<'_> {
+    Report { program: "pgbench", version: "of PostgreSQL 15", text }
 }
 
 /// Reads a run's summary.
-pub fn parse_outcome(output: &str) -> Result<Outcome, PgbenchError> {
+pub fn parse_outcome(output: &str) -> Result<Outcome, ReportError> {
+    let report = report(output);
     Ok(Outcome {
-        tps: number_after(output, "tps = ")?,
-        transactions: number_after(output, "number of transactions actually processed: ")? as u64,
-        failed: number_after(output, "number of failed transactions: ")? as u64,
-        latency_avg_ms: number_after(output, "latency average = ")?,
+        tps: report.number_after("tps = ")?,
+        transactions: report.number_after("number of transactions actually processed: ")? as u64,
+        failed: report.number_after("number of failed transactions: ")? as u64,
+        latency_avg_ms: report.number_after("latency average = ")?,
     })
 }
 
 /// Reads the total seconds of `pgbench -i`, as in `done in 1.25 s (drop tables 0.00 s, …)`.
-pub fn parse_load_seconds(output: &str) -> Result<f64, PgbenchError> {
-    number_after(output, "done in ")
-}
-
-/// The number at the start of what follows `prefix` on the first line that begins with it.
-fn number_after(output: &str, prefix: &'static str) -> Result<f64, PgbenchError> {
-    let rest = output
-        .lines()
-        .find_map(|line| line.strip_prefix(prefix))
-        .ok_or(PgbenchError::MissingLine { line: prefix })?;
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-    rest[..end].parse().map_err(|_| PgbenchError::NotANumber { text: rest.to_owned() })
+pub fn parse_load_seconds(output: &str) -> Result<f64, ReportError> {
+    report(output).number_after("done in ")
 }
 
 /// The latencies in microseconds in every log that `pgbench --log` left in `directory`, one per thread.
-pub fn read_latencies(directory: &Path) -> Result<Vec<u64>, PgbenchError> {
-    let failed = |source| PgbenchError::Log { directory: directory.display().to_string(), source };
+pub fn read_latencies(directory: &Path) -> Result<Vec<u64>, ReportError> {
+    let failed = |source| ReportError::Log { directory: directory.display().to_string(), source };
     let mut latencies = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let text = fs::read_to_string(entry.map_err(failed)?.path()).map_err(failed)?;
@@ -118,14 +89,14 @@ tps = 2469.123456 (without initial connection time)
     #[test]
     fn a_missing_line_is_named() {
         let error = parse_outcome(&OUTPUT.replace("tps", "xps")).unwrap_err();
-        assert!(matches!(error, PgbenchError::MissingLine { line: "tps = " }), "{error}");
+        assert!(matches!(error, ReportError::MissingLine { line: "tps = ", .. }), "{error}");
         assert!(parse_outcome("").is_err());
     }
 
     #[test]
     fn a_word_for_a_number_is_an_error() {
         let error = parse_outcome(&OUTPUT.replace("tps = 2469", "tps = inf")).unwrap_err();
-        assert!(matches!(error, PgbenchError::NotANumber { .. }), "{error}");
+        assert!(matches!(error, ReportError::NotANumber { .. }), "{error}");
     }
 
     #[test]
