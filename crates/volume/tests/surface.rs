@@ -291,6 +291,71 @@ fn a_file_whose_last_name_was_local_is_gone_after_the_mount() {
 }
 
 #[test]
+fn directories_are_counted_where_shipped_and_local_ones_replace_each_other() {
+    let Some((mount, store)) = mounted(EngineClass::Postgres) else { return };
+    let links = |path: &str| fs::metadata(mount.path(path)).unwrap().nlink();
+    for path in ["pg_stat_tmp", "pg_stat_tmp/a", "pg_stat_tmp/b", "d"] {
+        fs::create_dir(mount.path(path)).unwrap();
+    }
+    assert_eq!(links("pg_stat_tmp"), 2, "local directories are not counted");
+    fs::rename(mount.path("d"), mount.path("pg_stat_tmp/a")).unwrap();
+    assert_eq!(links("pg_stat_tmp"), 3, "a shipped one replaced a local one");
+    fs::rename(mount.path("pg_stat_tmp/b"), mount.path("pg_stat_tmp/a")).unwrap();
+    assert_eq!(links("pg_stat_tmp"), 2, "and the other way round");
+    let after_crash = reopened(&store, None, EngineClass::Postgres);
+    let found = fs::metadata(after_crash.path("pg_stat_tmp")).unwrap();
+    assert_eq!((found.nlink(), fs::read_dir(after_crash.path("pg_stat_tmp")).unwrap().count()), (2, 0));
+}
+
+#[test]
+fn holes_take_no_blocks_and_statfs_tells_what_is_there() {
+    let Some((mount, store)) = mounted(EngineClass::None) else { return };
+    let used = |mount: &TestMount| {
+        let said = nix::sys::statvfs::statvfs(&mount.root).unwrap();
+        assert_eq!(said.blocks_available(), said.blocks_free());
+        (said.blocks() - said.blocks_free()) * said.fragment_size()
+    };
+    let blocks = |mount: &TestMount| fs::metadata(mount.path("f")).unwrap().blocks() * 512;
+    let file = read_write(&mount.path("f"));
+    let (mib, end) = (1u64 << 20, (1u64 << 40) + 8192);
+    file.set_len(1 << 40).unwrap();
+    assert_eq!((blocks(&mount), used(&mount)), (0, 0), "a hole of 1 TiB");
+    file.write_all_at(&[1; 8192], 1 << 40).unwrap();
+    assert_eq!((blocks(&mount), used(&mount)), (8192, 8192));
+    for extent in 0..3 {
+        file.write_all_at(b"x", extent * 64 * mib).unwrap();
+    }
+    let three = 3 * 64 * mib + 8192;
+    assert_eq!((blocks(&mount), used(&mount)), (three, three), "an extent with anything in it counts whole");
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, hole, (60 * mib) as i64, (70 * mib) as i64).unwrap();
+    let two = 2 * 64 * mib + 8192;
+    assert_eq!((blocks(&mount), used(&mount)), (two, two), "a wholly punched extent is gone");
+    assert_eq!(file.metadata().unwrap().len(), end);
+    let mut byte = [9];
+    file.read_exact_at(&mut byte, 64 * mib).unwrap();
+    assert_eq!(byte, [0]);
+
+    let said = nix::sys::statvfs::statvfs(&mount.root).unwrap();
+    assert!(said.blocks() * said.fragment_size() > 100 << 40, "storage has not said anything");
+    store.has_free(100 * mib);
+    let said = nix::sys::statvfs::statvfs(&mount.root).unwrap();
+    assert_eq!(said.blocks_available() * said.fragment_size(), 100 * mib);
+    assert_eq!(said.blocks() * said.fragment_size(), two + 100 * mib);
+    store.hold();
+    store.hold_reads();
+    assert_eq!(used(&mount), two, "it waits for nothing");
+    store.unhold();
+    store.answer_reads();
+
+    let after_crash = reopened(&store, None, EngineClass::None);
+    assert_eq!((blocks(&after_crash), used(&after_crash)), (two, two));
+    drop(file);
+    fs::remove_file(mount.path("f")).unwrap();
+    assert_eq!(used(&mount), 0);
+}
+
+#[test]
 fn a_local_file_takes_room_and_holes() {
     let Some((mount, _)) = mounted(EngineClass::Postgres) else { return };
     fs::create_dir_all(mount.path("base/5")).unwrap();

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use reference::explain::{Between, unexplained};
-use reference::operation::{Operation, first_directories, operations};
+use reference::operation::{beginning, operations};
 use reference::pair::{Counts, Pair};
 use reference::tree::Tree;
 use support::{PlainMount, Region, eventually};
@@ -63,7 +63,6 @@ struct Life {
 fn live(
     mount: &Arc<std::sync::Mutex<PlainMount>>,
     reference: &Path,
-    crashed: bool,
     seed: u64,
     killed: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -75,14 +74,13 @@ fn live(
             mount.enter();
             mount.path("")
         };
-        let mut pair = Pair::new(&root, &reference, CLASS, crashed).map_err(|error| error.to_string())?;
+        let mut pair = Pair::new(&root, &reference, CLASS).map_err(|error| error.to_string())?;
         pair.killed = killed;
         pair.check_now()?;
         let mut life = Life { states: Vec::new(), between: vec![Between::Atomic], synced: 0 };
-        let first = (0..first_directories(CLASS)).map(|path| Operation::MakeDirectory { path });
         // A file that is mapped when its file system dies takes the test with it.
         let others = operations(CLASS, seed, OPERATIONS).into_iter().filter(|operation| !operation.is_mapped());
-        for (number, operation) in first.chain(others).enumerate() {
+        for (number, operation) in beginning(CLASS).into_iter().chain(others).enumerate() {
             let step = pair.step(&operation, &mut Counts::default());
             let step = step.map_err(|finding| format!("step {}: {finding}", number + 1))?;
             life.between.push(step.between);
@@ -156,8 +154,7 @@ fn what_a_killed_mount_leaves_is_a_prefix_of_what_was_done() {
         }
         let daemon = Arc::new(std::sync::Mutex::new(PlainMount::of_volume(&region, &volume)));
         let (killed, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let crashed = found.is_some();
-        let life = live(&daemon, &reference, crashed, seed * 1000 + kill, Arc::clone(&killed), Arc::clone(&done));
+        let life = live(&daemon, &reference, seed * 1000 + kill, Arc::clone(&killed), Arc::clone(&done));
         // At a step of the seed's choosing, and somewhere within it or the next.
         let last = 20 + (seed * 7919 + kill * 104_729) as usize % (OPERATIONS / 2);
         eventually("the operations", || (life.is_finished() || done.load(Ordering::SeqCst) >= last).then_some(()));

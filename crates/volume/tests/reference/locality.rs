@@ -71,14 +71,17 @@ impl Locality {
         }
     }
 
-    /// After a crash: what a file was before is not known.
-    pub fn after_crash(&mut self, class: EngineClass, tree: &mut Tree) {
-        self.observe(class, tree);
-        self.surely_paged.clear();
+    /// What a new mount finds: nothing is local, whatever its name. How a file was written before is not known.
+    pub fn of_found(class: EngineClass, tree: &mut Tree) -> Locality {
+        let mut locality = Locality::default();
+        locality.observe(class, tree);
+        let mut found = Locality { names: locality.names, known: locality.known, ..Locality::default() };
+        tree.entries.values_mut().for_each(|entry| entry.local = false);
         if class == EngineClass::Postgres {
             let files = tree.entries.values().filter(|entry| entry.kind == Kind::File);
-            self.maybe_paged.extend(files.map(|entry| entry.inode));
+            found.maybe_paged.extend(files.map(|entry| entry.inode));
         }
+        found
     }
 
     pub fn is_local_inode(&self, inode: u64) -> bool {

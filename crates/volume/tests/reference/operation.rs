@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use zorya_volume::EngineClass;
 
 /// Open handles at a time.
-pub const SLOTS: u8 = 6;
+pub const SLOTS: u8 = 4;
 
 /// A range of bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,13 +155,11 @@ impl Operation {
 
     /// Whether everything before it is durable once it returned well.
     pub fn is_sync(&self) -> bool {
-        matches!(
-            self,
-            Operation::Sync { .. }
-                | Operation::SyncData { .. }
-                | Operation::SyncDirectory { .. }
-                | Operation::Write { writing: Writing::Dsync | Writing::MappedAndSynced, .. }
-        )
+        match self {
+            Operation::Sync { .. } | Operation::SyncData { .. } | Operation::SyncDirectory { .. } => true,
+            Operation::Write { writing: Writing::Dsync | Writing::MappedAndSynced, span, .. } => span.len > 0,
+            _ => false,
+        }
     }
 }
 
@@ -182,12 +180,16 @@ pub fn paths(class: EngineClass) -> &'static [&'static str] {
     }
 }
 
-/// Directories that a sequence begins with: so many paths of the list.
-pub fn first_directories(class: EngineClass) -> u8 {
-    match class {
-        EngineClass::None | EngineClass::Mariadb => 3,
-        EngineClass::Postgres => 9,
-    }
+/// What every sequence begins with: the first directories of the list, and an open file in every slot.
+pub fn beginning(class: EngineClass) -> Vec<Operation> {
+    let (directories, files): (u8, [u8; SLOTS as usize]) = match class {
+        EngineClass::None | EngineClass::Mariadb => (3, [3, 4, 6, 8]),
+        EngineClass::Postgres => (9, [9, 11, 13, 25]),
+    };
+    let how = How { read: true, write: true, create: true, ..How::default() };
+    let directories = (0..directories).map(|path| Operation::MakeDirectory { path });
+    let open = |(slot, &path): (usize, &u8)| Operation::Open { slot: slot as u8, path, how };
+    directories.chain(files.iter().enumerate().map(open)).collect()
 }
 
 const LONG_NAME: &str = concat!(
@@ -237,7 +239,7 @@ fn size() -> impl Strategy<Value = u64> {
 fn how() -> impl Strategy<Value = How> {
     let one_in = |n: u8| (0..n).prop_map(|chosen| chosen == 0);
     let access = prop_oneof![8 => Just((true, true)), 1 => Just((true, false)), 1 => Just((false, true))];
-    (access, one_in(6), one_in(8), (0u8..10).prop_map(|n| n < 7), one_in(10), one_in(5), one_in(12)).prop_map(
+    (access, one_in(6), one_in(8), (0u8..10).prop_map(|n| n < 9), one_in(25), one_in(5), one_in(12)).prop_map(
         |((read, write), append, truncate, create, exclusive, direct, dsync)| How {
             read,
             write,
@@ -293,8 +295,8 @@ fn content_operation(class: EngineClass) -> impl Strategy<Value = Operation> {
     let path = move || 0u8..paths(class).len() as u8;
     let slot = || 0u8..SLOTS;
     prop_oneof![
-        20 => (slot(), path(), how()).prop_map(|(slot, path, how)| Operation::Open { slot, path, how }),
-        4 => slot().prop_map(|slot| Operation::Close { slot }),
+        14 => (slot(), path(), how()).prop_map(|(slot, path, how)| Operation::Open { slot, path, how }),
+        1 => slot().prop_map(|slot| Operation::Close { slot }),
         10 => (slot(), span()).prop_map(|(slot, span)| Operation::Read { slot, span }),
         3 => (slot(), span()).prop_map(|(slot, span)| Operation::ReadMapped { slot, span }),
         30 => (slot(), span(), 0u8..20, writing())

@@ -47,15 +47,11 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Both directories must hold the same. `crashed`: this is what a crash left.
-    pub fn new(mount: &Path, reference: &Path, class: EngineClass, crashed: bool) -> std::io::Result<Pair> {
-        let mut locality = Locality::default();
+    /// Both directories must hold the same: what the mount found, however the one before it ended.
+    pub fn new(mount: &Path, reference: &Path, class: EngineClass) -> std::io::Result<Pair> {
+        Tree::remove_scratch(mount)?;
         let mut tree = Tree::of(reference, None)?;
-        if crashed {
-            locality.after_crash(class, &mut tree);
-        } else {
-            locality.observe(class, &mut tree);
-        }
+        let locality = Locality::of_found(class, &mut tree);
         Ok(Pair {
             mount: Side::new(mount, Role::Mount, class),
             reference: Side::new(reference, Role::Reference, class),

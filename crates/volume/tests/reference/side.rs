@@ -125,8 +125,9 @@ impl Side {
     }
 
     fn open(&self, path: &Path, how: How) -> io::Result<File> {
-        // The reference's file system may have its own rules of alignment for O_DIRECT; a FUSE file has none.
-        let direct = how.direct && self.role == Role::Mount;
+        // The reference's file system may have its own rules of alignment for O_DIRECT, and of directories; a FUSE file
+        // has none.
+        let direct = how.direct && self.role == Role::Mount && !path.is_dir();
         let flag = |on: bool, flag: i32| if on { flag } else { 0 };
         let mut options = OpenOptions::new();
         options.read(how.read).write(how.write && !how.append).append(how.append);
@@ -156,6 +157,8 @@ impl Side {
             Operation::Sync { .. } => file.sync_all().map(|()| Answer::Done),
             Operation::SyncData { .. } => file.sync_data().map(|()| Answer::Done),
             Operation::StatusOpen { .. } => Ok(Answer::Status(Status::of(&file.metadata()?))),
+            // What the end of a directory is differs between file systems.
+            Operation::SeekEnd { .. } if file.metadata()?.is_dir() => Ok(Answer::Skipped),
             Operation::SeekEnd { .. } => (&mut &*file).seek(SeekFrom::End(0)).map(Answer::Count),
             Operation::Forget { .. } => {
                 if self.role == Role::Mount {
@@ -241,7 +244,7 @@ impl Side {
         Ok(Answer::Count(written as u64))
     }
 
-    /// fallocate(2). What it does to a file's times differs between file systems, so that they are set after it.
+    /// fallocate(2).
     fn allocate(&self, file: &File, span: Span, allocation: Allocation) -> io::Result<Answer> {
         let (offset, len) = (span.offset, u64::from(span.len));
         let keep = libc::FALLOC_FL_KEEP_SIZE;
@@ -262,7 +265,10 @@ impl Side {
         } else {
             raw::allocate(file, mode, offset, len)?;
         }
-        file.set_modified(SystemTime::UNIX_EPOCH)?;
+        if self.role == Role::Reference {
+            // A tmpfs does not always change the file's time.
+            file.set_modified(SystemTime::now())?;
+        }
         Ok(Answer::Done)
     }
 

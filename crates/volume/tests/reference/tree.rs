@@ -52,6 +52,8 @@ pub struct Tree {
 pub enum Times {
     /// A time that was set is what was set, one that a clock gave is a clock's.
     Exact,
+    /// As exact, but a directory's time may be from before a local name changed in it.
+    Reopened,
     /// As exact, but where a clock gave a time the earlier one may have stayed: a change of the content alone is not
     /// logged before the file is closed or synced.
     MayBeOld,
@@ -130,6 +132,12 @@ impl Tree {
     pub fn without_scratch(mut self) -> Tree {
         self.entries.retain(|path, _| !is_scratch(path));
         self
+    }
+
+    /// Removes what an operation left that a crash cut short.
+    pub fn remove_scratch(root: &Path) -> io::Result<()> {
+        let found = Tree::of(root, None)?;
+        found.entries.keys().filter(|path| is_scratch(path)).try_for_each(|path| fs::remove_file(root.join(path)))
     }
 
     /// Links of directories: local directories are not counted.
@@ -271,7 +279,7 @@ impl Entry {
             let (set, ours_set) = (theirs.0 < SET_TIMES_BELOW, ours.0 < SET_TIMES_BELOW);
             if set {
                 check(what, format!("{ours:?}"), format!("{theirs:?}"));
-            } else if times == Times::Exact {
+            } else if times == Times::Exact || (times == Times::Reopened && self.kind != Kind::Directory) {
                 check(what, format!("set: {ours_set}"), "set: false".to_owned());
             }
         }

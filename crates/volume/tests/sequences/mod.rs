@@ -42,7 +42,7 @@ pub fn sequence() -> impl Strategy<Value = Sequence> {
     let room = prop_oneof![3 => Just(u64::MAX), 1 => Just(4 << 20)];
     (class, room).prop_flat_map(|(class, room)| {
         let end = prop_oneof![1 => Just(End::Unmount), 2 => any::<u16>().prop_map(End::Crash)];
-        let operations = proptest::collection::vec(operation(class), 1..90);
+        let operations = proptest::collection::vec(operation(class), 1..120);
         let segment = (operations, end).prop_map(|(operations, end)| Segment { operations, end });
         proptest::collection::vec(segment, 1..4)
             .prop_map(move |segments| Sequence { class, room, segments })
