@@ -98,6 +98,9 @@ pub trait VolumeStore: Send + Sync + 'static {
     /// The epoch that this process opened the volume with.
     fn epoch(&self) -> Epoch;
 
+    /// How many bytes storage still has room for, as last heard; `None` before it said anything. Never waits.
+    fn free_bytes(&self) -> Option<u64>;
+
     /// Reads the newest versions at or below VDL-at-the-call: `None` where the key does not exist (a block: zeroes).
     /// Retries and hedges until an answer is there; there is no time-out, a lost volume ends it. What was appended but
     /// is not yet durable is not seen: the caller keeps it.

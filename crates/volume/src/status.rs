@@ -49,7 +49,7 @@ pub struct Status {
     pub cache: CacheUse,
     /// Inodes in the namespace.
     pub inodes: u64,
-    /// The sum of all file sizes.
+    /// Bytes that are there, over all shipped files.
     pub used_bytes: u64,
     /// Changes that wait for room or blocks.
     pub parked: u64,
@@ -99,7 +99,7 @@ impl Status {
             state.cache.shrink(positions.vdl);
             self.cache = state.cache.usage();
             self.inodes = state.namespace.inode_count() as u64;
-            self.used_bytes = state.namespace.used_bytes();
+            self.used_bytes = state.used_bytes();
             self.parked = state.parked();
         });
         self.vdl = positions.vdl.0;

@@ -7,6 +7,7 @@
 //! | sealer (`writer.rs`) | the timer that sends what nobody waits for | open | shutdown |
 //! | read, four at most (`read_queue.rs`, `reader.rs`) | one request, its retries and hedges | `read` | nothing waits |
 //! | scan (`reader.rs`) | one scan | `scan` | answer, volume lost |
+//! | room (`room.rs`) | what the nodes have room for | open | shutdown |
 //!
 //! The writer's decisions are `zorya_log::writer::Writer`'s; they are taken under one short lock (`writer.rs`), from
 //! whatever thread appends. Nothing here retries an append: a batch is kept until a write quorum has it, and a replica
@@ -17,6 +18,7 @@ mod admin;
 mod opening;
 mod read_queue;
 mod reader;
+mod room;
 mod sender;
 mod writer;
 
@@ -76,6 +78,7 @@ pub struct Client {
     reader: Arc<reader::Reader>,
     reads: Arc<read_queue::ReadQueue>,
     lineage: Lineage,
+    room: Arc<room::Room>,
     runtime: Handle,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -106,9 +109,9 @@ pub fn open(options: ClientOptions) -> Result<Arc<Client>, ClientError> {
     let thread = std::thread::Builder::new().name("storage-client".to_owned()).spawn(run);
     let thread = thread.map_err(ClientError::Thread)?;
     let (parts, runtime) = opened.blocking_recv().map_err(|_| ClientError::Ended(volume))??;
-    let opening::OpenVolume { writer, reader, lineage } = parts;
+    let opening::OpenVolume { writer, reader, lineage, room } = parts;
     let reads = read_queue::ReadQueue::new(reader.clone(), runtime.clone());
-    Ok(Arc::new(Client { writer, reader, reads, lineage, runtime, stop, thread: Some(thread) }))
+    Ok(Arc::new(Client { writer, reader, reads, lineage, room, runtime, stop, thread: Some(thread) }))
 }
 
 impl Client {
@@ -184,6 +187,10 @@ impl VolumeStore for Client {
 
     fn epoch(&self) -> Epoch {
         self.writer.epoch()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.room.free_bytes()
     }
 
     fn read(&self, keys: &[(GroupId, Key)], done: Done<Result<Vec<Option<Bytes>>, ReadFailed>>) {

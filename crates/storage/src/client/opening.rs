@@ -13,6 +13,7 @@ use zorya_wire::message::pages::{GroupTails, PagesResponse, ReadAt};
 use zorya_wire::message::{Request, Response};
 
 use super::reader::Reader;
+use super::room::Room;
 use super::sender::Sender;
 use super::writer::WriterShared;
 use super::{ALLOCATION_LIMIT, ClientOptions};
@@ -45,6 +46,8 @@ pub struct OpenVolume {
     pub reader: Arc<Reader>,
     /// Its history.
     pub lineage: Lineage,
+    /// What its nodes have room for.
+    pub room: Arc<Room>,
 }
 
 /// Opens a volume and starts its tasks on the current runtime.
@@ -76,9 +79,12 @@ pub async fn open_volume(options: &ClientOptions, stop: &CancellationToken) -> R
     tokio::spawn(writer.clone().run_waker(stop.clone()));
     tokio::spawn(writer.clone().run_sealer(stop.clone()));
     let lineage = description.lineage;
+    let room = Arc::new(Room::default());
+    let write_quorum = usize::from(opened.membership.profile.write_quorum);
+    tokio::spawn(room.clone().watch(peers.clone(), write_quorum, stop.clone()));
     let reader = Arc::new(Reader::new(options.volume, lineage.clone(), peers, writer.clone()));
     tracing::info!(volume = %options.volume, epoch = %opened.epoch, cut = %opened.cut, "the volume is open");
-    Ok(OpenVolume { writer, reader, lineage })
+    Ok(OpenVolume { writer, reader, lineage, room })
 }
 
 /// The newest description of the volume that any node has.

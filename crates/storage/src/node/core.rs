@@ -476,6 +476,10 @@ impl Core {
             NodeRequest::DeleteVolume(delete) => self.delete_volume(&delete),
             NodeRequest::Status(_) => StatusJson { json: status::describe(self).to_string() }.into(),
             NodeRequest::DescribeVolume(describe) => self.describe_volume(&describe),
+            NodeRequest::MeasureDisk(_) => match self.disk.space() {
+                Ok(space) => space.into(),
+                Err(error) => refused(format!("the disk of storage node {}: {error}", self.disk.id())),
+            },
         }
     }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zorya_types::{Incarnation, LogId, Membership, NodeId, Span, VolumeId};
+use zorya_wire::message::node::DiskSpace;
 
 /// The newest format of `node.json` and `volume.json` that this binary reads, and the one that it writes.
 const FORMAT: u32 = 1;
@@ -169,6 +170,16 @@ impl NodeDisk {
     /// Where a volume's layers are.
     pub fn pages(&self, volume: VolumeId) -> PathBuf {
         self.volume(volume).join("pages")
+    }
+
+    /// The file system below: its size, and what this process may still use of it.
+    pub fn space(&self) -> io::Result<DiskSpace> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        Ok(DiskSpace {
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            file_system: found.f_fsid,
+        })
     }
 
     /// Every volume that is kept here.

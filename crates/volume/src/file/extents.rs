@@ -1,6 +1,6 @@
 //! Which protection group holds which extent of a file, and where new extents go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use zorya_types::{FileKey, GroupId};
@@ -16,6 +16,8 @@ const GROUP_BYTES: u64 = 10 << 30;
 #[derive(Debug, Default)]
 pub struct Extents {
     groups: BTreeMap<(FileKey, u64), GroupId>,
+    /// How many extents a key range has; ranges without any are left out.
+    counts: HashMap<FileKey, u64>,
     /// The highest group in use. Group 0 also holds the namespace.
     newest: GroupId,
     /// Bytes by which files in the newest group have grown.
@@ -47,7 +49,9 @@ impl Extents {
             self.newest = group;
             self.newest_bytes = 0;
         }
-        self.groups.insert((file, extent), group);
+        if self.groups.insert((file, extent), group).is_none() {
+            *self.counts.entry(file).or_default() += 1;
+        }
     }
 
     /// Counts the growth of a file whose end is in this block.
@@ -69,9 +73,35 @@ impl Extents {
     /// Forgets the extents in `from..to` (extent numbers).
     pub fn remove(&mut self, file: FileKey, from: u64, to: u64) {
         let keys: Vec<_> = self.groups.range((file, from)..(file, to)).map(|(&key, _)| key).collect();
-        for key in keys {
-            self.groups.remove(&key);
+        for key in &keys {
+            self.groups.remove(key);
         }
+        if let Some(count) = self.counts.get_mut(&file) {
+            *count -= keys.len() as u64;
+            if *count == 0 {
+                self.counts.remove(&file);
+            }
+        }
+    }
+
+    /// How many bytes of a file are there: those of its allocated extents, up to the end of its last block. `shared`:
+    /// other files have blocks in the same key range.
+    #[must_use]
+    pub fn allocated(&self, file: FileKey, first: u64, size: u64, shared: bool) -> u64 {
+        let blocks = size.div_ceil(BLOCK);
+        let end = first + blocks;
+        if blocks == 0 {
+            return 0;
+        }
+        let extents = if shared {
+            self.covering(file, first, end).count() as u64
+        } else {
+            self.counts.get(&file).copied().unwrap_or(0)
+        };
+        // The last extent counts up to the end of the file. A file begins with an extent.
+        let beyond = (extent_of(end - 1) + 1) * EXTENT_BLOCKS - end;
+        let last = self.groups.contains_key(&(file, extent_of(end - 1)));
+        (extents * EXTENT_BLOCKS - if last { beyond } else { 0 }) * BLOCK
     }
 
     /// Counts a loaded file's bytes in the newest group. `first` is the file's first block in its key range.
@@ -124,6 +154,27 @@ mod tests {
         assert_eq!(covering(EXTENT_BLOCKS - 1, EXTENT_BLOCKS + 1), [0, 1]);
         assert_eq!(covering(5, 5), [] as [u64; 0]);
         assert_eq!(covering(2 * EXTENT_BLOCKS, 3 * EXTENT_BLOCKS), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn only_extents_that_are_there_count() {
+        let file = FileKey::inode(9);
+        let mut extents = Extents::default();
+        let size = 200 * BLOCK + 1;
+        assert_eq!(extents.allocated(file, 0, size, false), 0);
+        extents.insert(file, 0, GroupId(0));
+        assert_eq!(extents.allocated(file, 0, size, false), 201 * BLOCK);
+        extents.insert(file, 5, GroupId(0));
+        let far = 5 * EXTENT_BLOCKS * BLOCK + 1;
+        for shared in [false, true] {
+            assert_eq!(extents.allocated(file, 0, far, shared), (EXTENT_BLOCKS + 1) * BLOCK);
+            assert_eq!(extents.allocated(file, 0, far * 2, shared), 2 * EXTENT_BLOCKS * BLOCK);
+        }
+        // Another segment of the same relation.
+        assert_eq!(extents.allocated(file, 3 * EXTENT_BLOCKS, 3 * BLOCK, true), 0);
+        assert_eq!(extents.allocated(file, 5 * EXTENT_BLOCKS, 3 * BLOCK, true), 3 * BLOCK);
+        extents.remove(file, 0, 5);
+        assert_eq!(extents.allocated(file, 0, far, false), BLOCK);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn attributes(shown: &Shown) -> FileAttr {
     FileAttr {
         ino: INodeNo(shown.ino),
         size: inode.size,
-        blocks: inode.size.div_ceil(512),
+        blocks: shown.allocated.div_ceil(512),
         atime: time(inode.atime),
         mtime: time(inode.mtime),
         ctime: time(inode.ctime),

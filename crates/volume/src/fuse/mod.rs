@@ -34,7 +34,7 @@ pub const MAX_TRANSFER: u32 = 1 << 20;
 /// So many requests that the kernel makes on its own, read-ahead above all, are under way; whoever asks for more waits. A
 /// recovering PostgreSQL prefetches up to 1,000 blocks (`maintenance_io_concurrency`).
 const MAX_BACKGROUND: u16 = 1024;
-/// What statfs calls the size of a volume: the product's limit, 128 TiB.
+/// The product's limit for a volume: 128 TiB.
 const VOLUME_BYTES: u64 = 128 << 40;
 const MAX_INODES: u64 = 1 << 40;
 
@@ -307,7 +307,7 @@ impl Filesystem for VolumeFs {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -324,6 +324,11 @@ impl Filesystem for VolumeFs {
                     self.volume.local_written(ino.0, offset + u64::from(len));
                 }
                 answer(written);
+            }
+            // The kernel writes a mapping's pages back one memory page at a time, through whatever handle there is: that
+            // is no part of a write in pages.
+            None if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
+                self.volume.write_back(ino.0, offset, data, answer);
             }
             None => self.volume.write(fh.0, ino.0, offset, data, answer),
         }
@@ -342,8 +347,8 @@ impl Filesystem for VolumeFs {
         self.volume.release(fh.0, answer(reply));
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.volume.fsync(ino.0, fh.0, answer(reply));
+    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.volume.fsync(ino.0, fh.0, datasync, answer(reply));
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -383,9 +388,11 @@ impl Filesystem for VolumeFs {
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let (used, inodes) =
-            self.volume.look(|state| (state.namespace.used_bytes(), state.namespace.inode_count() as u64));
-        let total = VOLUME_BYTES / BLOCK;
-        let free = total.saturating_sub(used.div_ceil(BLOCK));
+            self.volume.look(|state| (state.used_bytes(), state.namespace.inode_count() as u64));
+        let below_limit = VOLUME_BYTES.saturating_sub(used);
+        // As last heard: nobody waits for storage to say how much room there is.
+        let free = self.volume.store().free_bytes().unwrap_or(below_limit).min(below_limit) / BLOCK;
+        let total = used.div_ceil(BLOCK) + free;
         let free_inodes = MAX_INODES.saturating_sub(inodes);
         reply.statfs(total, free, free, MAX_INODES, free_inodes, BLOCK as u32, 255, BLOCK as u32);
     }
@@ -401,10 +408,15 @@ impl Filesystem for VolumeFs {
         reply: ReplyEmpty,
     ) {
         let keeps_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
-        let local = self.volume.look(|state| state.local_content(ino.0).is_some());
+        if let Some(content) = self.volume.look(|state| state.local_content(ino.0)) {
+            let done = allocate_local(&content, mode, offset, length).map_err(FsError::from);
+            if done.is_ok() {
+                self.volume.local_written(ino.0, if keeps_size { 0 } else { offset + length });
+            }
+            return answer(reply)(done);
+        }
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
-            _ if local => reply.error(errno(&FsError::NotSupported)),
-            0 if keeps_size => reply.ok(),
+            0 if keeps_size => self.volume.extend(ino.0, 0, answer(reply)),
             0 => match offset.checked_add(length) {
                 Some(end) => self.volume.extend(ino.0, end, answer(reply)),
                 None => reply.error(errno(&FsError::Invalid)),
@@ -437,6 +449,13 @@ fn no_inode() -> fuser::FileAttr {
         blksize: BLOCK as u32,
         flags: 0,
     }
+}
+
+fn allocate_local(content: &std::fs::File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
+    let too_large = |_| io::Error::from_raw_os_error(libc::EFBIG);
+    let (offset, len) = (i64::try_from(offset).map_err(too_large)?, i64::try_from(len).map_err(too_large)?);
+    let flags = nix::fcntl::FallocateFlags::from_bits_truncate(mode);
+    nix::fcntl::fallocate(content, flags, offset, len).map_err(io::Error::from)
 }
 
 /// Reads until the buffer is full or the file ends.

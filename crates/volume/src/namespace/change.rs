@@ -1,5 +1,6 @@
 //! Edits of the namespace: how they are logged and what they do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use zorya_redo::byte_range::Encoder;
@@ -67,6 +68,15 @@ impl Change {
         !self.dropped.is_empty() || self.edits.iter().any(Edit::is_logged)
     }
 
+    /// The inodes that are edited, each once.
+    #[must_use]
+    pub fn inodes(&self) -> Vec<u64> {
+        let mut inodes: Vec<u64> = self.edits.iter().filter_map(Edit::inode).collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        inodes
+    }
+
     /// Writes the logged edits as operations on group 0's entries.
     pub fn encode(&self, encoder: &mut Encoder) {
         for edit in self.edits.iter().filter(|edit| edit.is_logged()) {
@@ -89,6 +99,13 @@ impl Change {
 }
 
 impl Edit {
+    fn inode(&self) -> Option<u64> {
+        match self {
+            Edit::PutInode(ino, _) | Edit::TouchInode(ino, _) | Edit::DropInode { ino, .. } => Some(*ino),
+            Edit::PutDirent { .. } | Edit::DropDirent { .. } | Edit::ReserveInodes(_) => None,
+        }
+    }
+
     fn is_logged(&self) -> bool {
         match self {
             Edit::PutInode(_, inode) => !inode.local,
@@ -137,18 +154,12 @@ impl Namespace {
         // A local file that was shipped keeps its number, which the next mount must not give out again.
         let counter = if ino >= LOCAL_INODES { &mut self.next_local_ino } else { &mut self.next_ino };
         *counter = (*counter).max(ino + 1);
-        if !inode.local {
-            self.used_bytes += inode.size;
-        }
         if inode.kind == Kind::Directory {
             self.directories.entry(ino).or_default();
         }
         let placement = inode.placement;
         let is_relation = inode.is_relation();
         if let Some(old) = self.inodes.insert(ino, inode) {
-            if !old.local {
-                self.used_bytes -= old.size;
-            }
             if old.is_relation() && old.placement != placement {
                 self.disown(old.placement, ino);
             }
@@ -161,9 +172,6 @@ impl Namespace {
     fn drop_inode(&mut self, ino: u64) {
         self.directories.remove(&ino);
         if let Some(old) = self.inodes.remove(&ino) {
-            if !old.local {
-                self.used_bytes -= old.size;
-            }
             if old.is_relation() {
                 self.disown(old.placement, ino);
             }
@@ -195,6 +203,19 @@ impl Namespace {
         }
     }
 
+    /// Counts the names of a loaded volume's files. The log may say more: names that were local ended with their mount.
+    pub fn count_links(&mut self) {
+        let mut names: HashMap<u64, u32> = HashMap::new();
+        for listing in self.directories.values() {
+            for entry in listing.by_cookie.values() {
+                *names.entry(entry.ino).or_default() += 1;
+            }
+        }
+        for (ino, inode) in self.inodes.iter_mut().filter(|(_, inode)| inode.kind != Kind::Directory) {
+            inode.nlink = names.get(ino).copied().unwrap_or(0);
+        }
+    }
+
     /// Checks what must hold of a loaded volume: a root, and every entry leading to an inode.
     pub fn validate(&self) -> Result<(), String> {
         if !self.directories.contains_key(&ROOT) || !self.inodes.contains_key(&ROOT) {
@@ -223,6 +244,17 @@ impl Default for Directory {
 }
 
 impl Inode {
+    /// The mode after a write, a truncation or a change of owner by somebody else: a regular file loses its set-id bits.
+    /// Set-group-id without execution by the group marks a file for mandatory locking and stays.
+    #[must_use]
+    pub fn mode_without_set_id(&self) -> u32 {
+        match self.kind {
+            Kind::Regular if self.mode & 0o010 != 0 => self.mode & !0o6000,
+            Kind::Regular => self.mode & !0o4000,
+            _ => self.mode,
+        }
+    }
+
     /// Whether its data is keyed as a relation segment.
     #[must_use]
     pub fn is_relation(&self) -> bool {

@@ -53,8 +53,6 @@ pub struct Namespace {
     /// Below this the log has reserved inode numbers.
     reserved_ino: u64,
     next_local_ino: u64,
-    /// The sum of all shipped sizes in bytes.
-    used_bytes: u64,
 }
 
 impl Directory {
@@ -93,7 +91,6 @@ impl Namespace {
             next_ino: ROOT + 1,
             reserved_ino: ROOT + 1,
             next_local_ino: LOCAL_INODES,
-            used_bytes: 0,
         }
     }
 
@@ -141,12 +138,6 @@ impl Namespace {
     #[must_use]
     pub fn inode_count(&self) -> usize {
         self.inodes.len()
-    }
-
-    /// The sum of all shipped sizes in bytes.
-    #[must_use]
-    pub fn used_bytes(&self) -> u64 {
-        self.used_bytes
     }
 
     /// The class of a name in a directory, by its path from the root.

@@ -182,13 +182,18 @@ impl Namespace {
         let cookie = self.next_cookie(to.parent)?;
         change.edits.push(Edit::PutInode(ino, inode));
         change.edits.push(Edit::PutDirent { directory: to.parent, cookie, entry });
-        let is_directory = i32::from(kind == Kind::Directory);
-        let replaced_directory = i32::from(kind == Kind::Directory && target.is_some());
+        let counts = |parent: u64, local: bool| -> Result<i32, FsError> {
+            // A shipped directory does not count the local ones in it.
+            Ok(i32::from(kind == Kind::Directory && (!local || self.inode(parent)?.local)))
+        };
+        let lost = target.as_ref().map_or(Ok(0), |target| counts(to.parent, target.local))?;
+        let all_local = local && target.as_ref().is_none_or(|target| target.local);
         if from.parent == to.parent {
-            change.edits.push(self.touch_parent(to.parent, now, -replaced_directory, local)?);
+            change.edits.push(self.touch_parent(to.parent, now, -lost, all_local)?);
         } else {
-            change.edits.push(self.touch_parent(from.parent, now, -is_directory, local)?);
-            change.edits.push(self.touch_parent(to.parent, now, is_directory - replaced_directory, local)?);
+            let (left, came) = (counts(from.parent, local)?, counts(to.parent, local)?);
+            change.edits.push(self.touch_parent(from.parent, now, -left, local)?);
+            change.edits.push(self.touch_parent(to.parent, now, came - lost, all_local)?);
         }
         Ok(change)
     }

@@ -8,7 +8,7 @@ use zorya_types::planted;
 
 use super::now_ns;
 use super::queue::{Chore, Task, Volume};
-use super::state::{State, Stop};
+use super::state::{OpenFile, State, Stop};
 use crate::errno::FsError;
 use crate::namespace::{Change, Edit, Kind};
 
@@ -83,17 +83,26 @@ impl State {
             self.settle_head(ino, false)?;
         }
         let Some(file) = self.open.get(&ino) else { return Ok(()) };
-        let (last, times_dirty) = (file.count <= 1, file.times_dirty);
+        let last = file.count <= 1;
         if let Ok(inode) = self.namespace.inode(ino) {
             if last && inode.nlink == 0 && inode.kind != Kind::Directory {
                 let change = self.namespace.plan_reap(ino)?;
                 self.commit(&change)?;
-            } else if times_dirty {
-                let edits = vec![Edit::PutInode(ino, inode.clone())];
-                self.commit(&Change { edits, ..Change::default() })?;
+            } else {
+                self.log_times(ino)?;
             }
         }
         self.forget_handle(handle, ino);
+        Ok(())
+    }
+
+    /// Logs an inode whose times only memory knows.
+    fn log_times(&mut self, ino: u64) -> Result<(), Stop> {
+        if self.open.get(&ino).is_some_and(|file| file.times_dirty) {
+            let edits = vec![Edit::PutInode(ino, self.namespace.inode(ino)?.clone())];
+            self.commit(&Change { edits, ..Change::default() })?;
+            self.set_times_dirty(ino, false);
+        }
         Ok(())
     }
 
@@ -142,8 +151,13 @@ impl Volume {
                 let mut inode = state.namespace.inode(ino)?.clone();
                 if inode.local {
                     state.local_files.content(ino)?.set_len(0)?;
-                    state.namespace.touch(ino, |inode| inode.size = 0);
-                } else if inode.size > 0 {
+                    let now = now_ns();
+                    state.namespace.touch(ino, |inode| {
+                        inode.size = 0;
+                        (inode.mtime, inode.ctime) = (now, now);
+                    });
+                } else {
+                    inode.mode = inode.mode_without_set_id();
                     let now = now_ns();
                     (inode.mtime, inode.ctime) = (now, now);
                     state.resize(ino, inode, 0)?;
@@ -159,23 +173,28 @@ impl Volume {
         self.change(move |state| state.release(handle), done);
     }
 
-    /// Answers once everything that was written before is durable.
+    /// Answers once everything that was written before is durable; without `data_only` the file's times as well.
     pub fn fsync(
         self: &Arc<Self>,
         ino: u64,
         handle: u64,
+        data_only: bool,
         done: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
         let settled = {
             let state = self.lock();
-            state.open.get(&ino).is_none_or(|file| file.head.is_none())
+            let logged = |file: &OpenFile| file.head.is_none() && (data_only || !file.times_dirty);
+            state.open.get(&ino).is_none_or(logged)
         };
         if settled {
             return self.durable(done);
         }
         let volume = Arc::clone(self);
         self.change(
-            move |state| state.settle_head(ino, state.head_is_by(ino, handle)),
+            move |state| {
+                state.settle_head(ino, state.head_is_by(ino, handle))?;
+                if data_only { Ok(()) } else { state.log_times(ino) }
+            },
             move |settled| match settled {
                 Ok(()) => volume.gated(ino, move |volume| volume.durable(done)),
                 Err(error) => done(Err(error)),

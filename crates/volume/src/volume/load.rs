@@ -145,6 +145,7 @@ fn load(options: &VolumeOptions, store: &Arc<dyn VolumeStore>) -> Result<(Namesp
         }
     }
     namespace.validate().map_err(LoadError::Damaged)?;
+    namespace.count_links();
     for (_, inode) in namespace.inodes().filter(|(_, inode)| inode.kind == Kind::Regular) {
         extents.count_loaded(inode.placement.file, inode.placement.first, inode.size);
     }

@@ -10,7 +10,6 @@ use crate::namespace::plan::{At, NewNode};
 use crate::namespace::{Change, Edit, Inode, Kind};
 use crate::path_class::PathClass;
 
-const SET_ID_BITS: u32 = 0o6000;
 const MAX_TARGET: usize = 4095;
 
 /// A name in a directory, owned, for requests that may be parked.
@@ -41,13 +40,15 @@ pub struct SetAttributes {
     pub handle: Option<u64>,
 }
 
-/// An inode as a reply shows it: its number, what it is, and its size with a held head.
+/// An inode as a reply shows it: its number, what it is, its size with a held head, and what of it is there.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// Its number.
     pub ino: u64,
     /// What it is; the size counts a held head.
     pub inode: Inode,
+    /// The bytes that are there, holes of whole extents left out.
+    pub allocated: u64,
 }
 
 impl Place {
@@ -63,7 +64,8 @@ impl State {
     pub fn show(&self, ino: u64) -> Result<Shown, FsError> {
         let mut inode = self.namespace.inode(ino)?.clone();
         inode.size = self.visible_size(ino)?;
-        Ok(Shown { ino, inode })
+        let allocated = if inode.local { inode.size } else { self.allocated(ino) };
+        Ok(Shown { ino, inode, allocated })
     }
 
     fn create(&mut self, place: &Place, node: &NewNode) -> Result<u64, Stop> {
@@ -133,7 +135,7 @@ impl State {
         let now = now_ns();
         inode.ctime = now;
         if set.uid.is_some() || set.gid.is_some() || set.size.is_some() {
-            inode.mode &= !SET_ID_BITS;
+            inode.mode = inode.mode_without_set_id();
         }
         inode.mode = set.mode.map_or(inode.mode, |mode| mode & 0o7777);
         inode.uid = set.uid.unwrap_or(inode.uid);
@@ -143,7 +145,9 @@ impl State {
             if inode.kind != Kind::Regular {
                 return Err(FsError::Invalid.into());
             }
-            inode.mtime = set.mtime.unwrap_or(now);
+            // ftruncate(2) always counts as a change, truncate(2) only if the size is another.
+            let changes = set.handle.is_some() || size != self.visible_size(ino)?;
+            inode.mtime = set.mtime.unwrap_or(if changes { now } else { inode.mtime });
             return self.set_size(ino, inode, size, set.handle);
         }
         inode.mtime = set.mtime.unwrap_or(inode.mtime);
@@ -265,7 +269,7 @@ impl Volume {
         self.change(attempt, done);
     }
 
-    /// Extends a file to at least `size` bytes.
+    /// Promises room in a file and extends it to at least `size` bytes. There is nothing to reserve.
     pub fn extend(
         self: &Arc<Self>,
         ino: u64,
@@ -275,6 +279,9 @@ impl Volume {
         let attempt = move |state: &mut State| {
             state.settle_head(ino, true)?;
             if state.namespace.inode(ino)?.size >= size {
+                let now = now_ns();
+                state.namespace.touch(ino, |inode| (inode.mtime, inode.ctime) = (now, now));
+                state.set_times_dirty(ino, true);
                 return Ok(());
             }
             state.set_attributes(ino, &SetAttributes { size: Some(size), ..SetAttributes::default() })

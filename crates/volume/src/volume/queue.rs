@@ -170,10 +170,33 @@ impl Volume {
         self.park(state, Box::new(ParkedChange { attempt, done, outcome: None }), wait);
     }
 
-    /// A WRITE: as [`Volume::change`], but the bytes are copied only if they have to be parked.
+    /// A WRITE by a handle.
     pub fn write(
         self: &Arc<Self>,
         handle: u64,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+        done: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        self.write_from(Some(handle), ino, offset, data, done);
+    }
+
+    /// A WRITE of memory pages that were changed through a mapping.
+    pub fn write_back(
+        self: &Arc<Self>,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+        done: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        self.write_from(None, ino, offset, data, done);
+    }
+
+    /// As [`Volume::change`], but the bytes are copied only if they have to be parked.
+    fn write_from(
+        self: &Arc<Self>,
+        handle: Option<u64>,
         ino: u64,
         offset: u64,
         data: &[u8],

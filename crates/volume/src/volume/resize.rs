@@ -31,16 +31,18 @@ impl State {
         let first_gone = size.div_ceil(BLOCK);
         if size < old {
             zeroed = self.zeroed(inode.placement, size, (first_gone * BLOCK).min(old))?;
-            self.encode_clear(inode.placement, first_gone);
+            self.encode_clear(inode.placement, first_gone..max_blocks(inode.placement));
             self.encode_zeroed(inode.placement, zeroed.as_ref());
         }
         let lsn = self.append()?;
         let placement = inode.placement;
+        let before = self.allocated(ino);
         self.namespace.apply(&Change { edits: vec![Edit::PutInode(ino, inode)], ..Change::default() });
         if size < old {
-            self.forget_blocks(placement, first_gone, lsn);
+            self.forget_blocks(placement, first_gone..max_blocks(placement), lsn);
             self.take_in_zeroed(placement, zeroed, lsn);
         }
+        self.recount(&[ino], before);
         Ok(())
     }
 
@@ -59,7 +61,7 @@ impl State {
         let head = self.zeroed(placement, from, to.min(whole_from * BLOCK))?;
         let tail = if whole_to >= whole_from { self.zeroed(placement, whole_to * BLOCK, to)? } else { None };
         if whole_from < whole_to {
-            self.encode_hole(placement, whole_from, whole_to);
+            self.encode_clear(placement, whole_from..whole_to);
         }
         self.encode_zeroed(placement, head.as_ref());
         self.encode_zeroed(placement, tail.as_ref());
@@ -71,27 +73,15 @@ impl State {
         self.touch_entries();
         self.encoder.put(Key::inode(ino), &inode.encode());
         let lsn = self.append()?;
+        let before = self.allocated(ino);
         self.namespace.apply(&Change { edits: vec![Edit::PutInode(ino, inode)], ..Change::default() });
         if whole_from < whole_to {
-            let blocks = placement.first + whole_from..placement.first + whole_to;
-            self.clear_in_memory(placement.file, blocks, lsn);
+            self.forget_blocks(placement, whole_from..whole_to, lsn);
         }
         self.take_in_zeroed(placement, head, lsn);
         self.take_in_zeroed(placement, tail, lsn);
+        self.recount(&[ino], before);
         Ok(())
-    }
-
-    fn encode_hole(&mut self, placement: Placement, from: u64, to: u64) {
-        let (from, to) = (placement.first + from, placement.first + to);
-        let groups: Vec<_> =
-            self.extents.covering(placement.file, from, to).map(|(_, group)| group).collect();
-        if groups.is_empty() {
-            return;
-        }
-        for group in groups {
-            self.touch_group(group);
-        }
-        self.encoder.clear(Key::block(placement.file, from), Key::block(placement.file, to));
     }
 
     /// What zeroing `from..to` (bytes, within one block) changes; `None` if nothing.

@@ -35,6 +35,7 @@ impl State {
         }
         let edits = vec![Edit::TouchInode(ino, shipped)];
         self.namespace.apply(&Change { edits, ..Change::default() });
+        self.recount(&[ino], 0);
         if let Some(file) = self.open.get_mut(&ino) {
             file.local = None;
         }

@@ -17,7 +17,7 @@ use crate::file::cache::BlockCache;
 use crate::file::extents::{EXTENT_BLOCKS, Extents, extent_of};
 use crate::file::reassembly::Head;
 use crate::local::LocalFiles;
-use crate::namespace::{Change, Namespace, Placement};
+use crate::namespace::{Change, Kind, Namespace, Placement};
 use crate::path_class::SEGMENT_BLOCKS;
 
 /// Why a change did not happen. Nothing of it did.
@@ -107,6 +107,8 @@ pub struct State {
     pub(super) encoder: Encoder,
     groups: Vec<GroupId>,
     pub(super) ranges: Vec<Range<usize>>,
+    /// Bytes that are there, over all shipped files.
+    used_bytes: u64,
 }
 
 /// A block's version before a write.
@@ -128,7 +130,7 @@ impl State {
         store: Arc<dyn VolumeStore>,
         local_files: LocalFiles,
     ) -> State {
-        State {
+        let mut state = State {
             namespace,
             open: HashMap::new(),
             handles: HashMap::new(),
@@ -146,7 +148,38 @@ impl State {
             encoder: Encoder::new(),
             groups: Vec::new(),
             ranges: Vec::new(),
+            used_bytes: 0,
+        };
+        let all: Vec<u64> = state.namespace.inodes().map(|(ino, _)| ino).collect();
+        state.used_bytes = state.allocated_by(&all);
+        state
+    }
+
+    /// How many bytes of a shipped file are there: holes count where they share 64 MiB with something that is.
+    #[must_use]
+    pub fn allocated(&self, ino: u64) -> u64 {
+        match self.namespace.inode(ino) {
+            Ok(inode) if inode.kind == Kind::Regular && !inode.local => {
+                let Placement { file, first } = inode.placement;
+                self.extents.allocated(file, first, inode.size, inode.is_relation())
+            }
+            _ => 0,
         }
+    }
+
+    /// How many bytes are there, over all shipped files.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    pub(super) fn allocated_by(&self, inodes: &[u64]) -> u64 {
+        inodes.iter().map(|&ino| self.allocated(ino)).sum()
+    }
+
+    /// Counts what became of inodes, each named once, that had `before` bytes.
+    pub(super) fn recount(&mut self, inodes: &[u64], before: u64) {
+        self.used_bytes = self.used_bytes + self.allocated_by(inodes) - before;
     }
 
     /// Changes that wait in the queue.
@@ -199,32 +232,35 @@ impl State {
         }
         change.encode(&mut self.encoder);
         for &placement in &change.dropped {
-            self.encode_clear(placement, 0);
+            self.encode_clear(placement, 0..max_blocks(placement));
         }
         let lsn = self.append()?;
+        let inodes = change.inodes();
+        let before = self.allocated_by(&inodes);
         self.namespace.apply(change);
         for &placement in &change.dropped {
-            self.forget_blocks(placement, 0, lsn);
+            self.forget_blocks(placement, 0..max_blocks(placement), lsn);
         }
+        self.recount(&inodes, before);
         for &ino in &change.dropped_local {
             self.local_files.remove(ino);
         }
         Ok(())
     }
 
-    /// Adds to the record that a file's blocks from `from` on are gone, extents that are wholly gone included.
-    pub(super) fn encode_clear(&mut self, placement: Placement, from: u64) {
-        let Placement { file, first } = placement;
-        let end = end_of(placement);
-        let covered: Vec<_> = self.extents.covering(file, first + from, end).collect();
+    /// Adds to the record that blocks of a file are gone, extents that are wholly gone included.
+    pub(super) fn encode_clear(&mut self, placement: Placement, blocks: Range<u64>) {
+        let file = placement.file;
+        let (from, end) = in_key_range(placement, &blocks);
+        let covered: Vec<_> = self.extents.covering(file, from, end).collect();
         if covered.is_empty() {
             return;
         }
         for &(_, group) in &covered {
             self.touch_group(group);
         }
-        self.encoder.clear(Key::block(file, first + from), Key::block(file, end));
-        let whole = whole_extents(placement, from);
+        self.encoder.clear(Key::block(file, from), Key::block(file, end));
+        let whole = whole_extents(from, end);
         if covered.iter().any(|(extent, _)| whole.contains(extent)) {
             self.touch_entries();
             self.encoder.clear(Key::extent(file, whole.start), Key::extent(file, whole.end));
@@ -232,19 +268,19 @@ impl State {
     }
 
     /// Makes true in memory what [`State::encode_clear`] logged.
-    pub(super) fn forget_blocks(&mut self, placement: Placement, from: u64, lsn: Lsn) {
-        let Placement { file, first } = placement;
-        let (from_block, end) = (first + from, end_of(placement));
-        if self.extents.covering(file, from_block, end).next().is_none() {
+    pub(super) fn forget_blocks(&mut self, placement: Placement, blocks: Range<u64>, lsn: Lsn) {
+        let file = placement.file;
+        let (from, end) = in_key_range(placement, &blocks);
+        if self.extents.covering(file, from, end).next().is_none() {
             return;
         }
-        let whole = whole_extents(placement, from);
+        let whole = whole_extents(from, end);
         self.extents.remove(file, whole.start, whole.end);
-        self.clear_in_memory(file, from_block..end, lsn);
+        self.clear_in_memory(file, from..end, lsn);
     }
 
     /// Blocks of a file (by number in its key range) became absent with the record at `lsn`.
-    pub(super) fn clear_in_memory(&mut self, file: FileKey, blocks: Range<u64>, lsn: Lsn) {
+    fn clear_in_memory(&mut self, file: FileKey, blocks: Range<u64>, lsn: Lsn) {
         self.cache.remove(file, blocks.start, blocks.end);
         let range = Key::block(file, blocks.start)..Key::block(file, blocks.end);
         for (key, fetch) in &mut self.fetches {
@@ -293,9 +329,9 @@ impl State {
     }
 }
 
-/// The exclusive end of a file's blocks in its key range.
-fn end_of(placement: Placement) -> u64 {
-    placement.first.saturating_add(max_blocks(placement))
+/// Blocks of a file as numbers in its key range: the first and the exclusive end.
+fn in_key_range(placement: Placement, blocks: &Range<u64>) -> (u64, u64) {
+    (placement.first + blocks.start, placement.first.saturating_add(blocks.end))
 }
 
 /// The most blocks that a file can have: a relation segment must not reach into the next.
@@ -306,9 +342,8 @@ pub(super) fn max_blocks(placement: Placement) -> u64 {
     }
 }
 
-/// The extents all of whose blocks belong to this file's blocks from `from` on.
-fn whole_extents(placement: Placement, from: u64) -> Range<u64> {
-    let start = (placement.first + from).div_ceil(EXTENT_BLOCKS);
-    let end = extent_of(end_of(placement));
-    start..end.max(start)
+/// The extents all of whose blocks lie in `from..end` of a key range.
+fn whole_extents(from: u64, end: u64) -> Range<u64> {
+    let start = from.div_ceil(EXTENT_BLOCKS);
+    start..extent_of(end).max(start)
 }

@@ -15,7 +15,6 @@ use crate::namespace::{Inode, Kind};
 
 /// A block whose changed bytes reach this many is logged whole: a version that needs no base is cheaper to read.
 const WHOLE_FROM: usize = BLOCK_SIZE / 2;
-const SET_ID_BITS: u32 = 0o6000;
 
 /// A write prepared for the log: what memory will hold once it is appended.
 #[derive(Default)]
@@ -25,8 +24,14 @@ pub(super) struct Staged {
 }
 
 impl State {
-    /// Writes bytes to a shipped file.
-    pub(super) fn write(&mut self, handle: u64, ino: u64, offset: u64, data: &[u8]) -> Result<(), Stop> {
+    /// Writes bytes to a shipped file. `handle`: who writes; `None` for pages changed through a mapping.
+    pub(super) fn write(
+        &mut self,
+        handle: Option<u64>,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), Stop> {
         let inode = self.namespace.inode(ino)?;
         if inode.kind != Kind::Regular || inode.local {
             return Err(FsError::Invalid.into());
@@ -39,10 +44,9 @@ impl State {
         if data.is_empty() {
             return Ok(());
         }
-        if paged {
-            self.write_page_fragment(handle, ino, size, offset, data)
-        } else {
-            self.log_write(ino, offset, data)
+        match handle {
+            Some(handle) if paged => self.write_page_fragment(handle, ino, size, offset, data),
+            _ => self.log_write(ino, offset, data),
         }
     }
 
@@ -165,11 +169,11 @@ impl State {
 
     /// The inode as the write's record has to say it, if it has to: longer, or without its set-id bits.
     fn changed_inode(&self, inode: &Inode, end: u64) -> Option<Inode> {
-        if end <= inode.size && inode.mode & SET_ID_BITS == 0 {
+        let mode = inode.mode_without_set_id();
+        if end <= inode.size && inode.mode == mode {
             return None;
         }
         let now = now_ns();
-        let mode = inode.mode & !SET_ID_BITS;
         Some(Inode { size: inode.size.max(end), mode, mtime: now, ctime: now, ..inode.clone() })
     }
 
@@ -258,6 +262,7 @@ impl State {
     }
 
     fn take_in(&mut self, ino: u64, old: &Inode, changed: Option<Inode>, staged: Staged, lsn: Lsn) {
+        let before = self.allocated(ino);
         self.keep(staged, lsn);
         match changed {
             Some(inode) => {
@@ -276,9 +281,10 @@ impl State {
                 self.set_times_dirty(ino, true);
             }
         }
+        self.recount(&[ino], before);
     }
 
-    fn set_times_dirty(&mut self, ino: u64, dirty: bool) {
+    pub(super) fn set_times_dirty(&mut self, ino: u64, dirty: bool) {
         if let Some(file) = self.open.get_mut(&ino) {
             file.times_dirty = dirty;
         }

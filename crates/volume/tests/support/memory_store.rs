@@ -26,6 +26,14 @@ pub struct Logged {
 
 type Waiter = Done<Result<(), VolumeLost>>;
 
+/// What the thread of a slow store is asked for.
+enum Wish {
+    /// Somebody waits for durability or room.
+    Durable,
+    /// A read is answered.
+    Answer(Box<dyn FnOnce() + Send>),
+}
+
 struct Inner {
     log: Vec<Logged>,
     keep_log: bool,
@@ -41,6 +49,8 @@ struct Inner {
     room: Vec<Waiter>,
     reads: u64,
     held_reads: Option<Vec<Box<dyn FnOnce() + Send>>>,
+    answers_early: bool,
+    free_bytes: Option<u64>,
     records: u64,
     bytes: u64,
 }
@@ -49,7 +59,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
-    delay: Option<Sender<()>>,
+    /// Where a slow store's thread listens.
+    thread: Option<Sender<Wish>>,
 }
 
 impl MemoryStore {
@@ -60,25 +71,41 @@ impl MemoryStore {
 
     /// Records become durable about `delay` after they were appended, and callbacks run on another thread.
     pub fn delayed(delay: Duration) -> MemoryStore {
-        let mut store = MemoryStore::new();
-        store.inner.lock().hold = true;
+        let store = MemoryStore::new();
         store.inner.lock().keep_log = false;
+        store.with_thread(delay)
+    }
+
+    /// The volume that a log gives. New records become durable when somebody waits for them, or for room: the log may
+    /// be `limit` bytes ahead. Callbacks run on another thread.
+    pub fn lagging(log: &[Logged], limit: u64) -> MemoryStore {
+        let store = MemoryStore::from_log(log);
+        store.limit(limit);
+        store.with_thread(Duration::ZERO)
+    }
+
+    fn with_thread(mut self, delay: Duration) -> MemoryStore {
+        self.hold();
         let (sender, receiver) = channel();
-        let acting = store.clone();
+        let acting = self.clone();
         thread::spawn(move || {
-            while receiver.recv().is_ok() {
-                let upto = acting.inner.lock().allocated;
-                thread::sleep(delay);
-                while receiver.try_recv().is_ok() {}
-                acting.advance(upto);
-                if acting.inner.lock().allocated > upto {
-                    let upto = acting.inner.lock().allocated;
-                    acting.advance(upto);
+            while let Ok(wish) = receiver.recv() {
+                match wish {
+                    Wish::Answer(answer) => answer(),
+                    Wish::Durable => {
+                        let upto = match &*acting.inner.lock() {
+                            // An earlier wish was theirs too.
+                            inner if inner.durable.is_empty() && inner.room.is_empty() => continue,
+                            inner => inner.allocated,
+                        };
+                        thread::sleep(delay);
+                        acting.advance(upto);
+                    }
                 }
             }
         });
-        store.delay = Some(sender);
-        store
+        self.thread = Some(sender);
+        self
     }
 
     /// The volume that a log (or a prefix of one) gives.
@@ -98,10 +125,12 @@ impl MemoryStore {
             room: Vec::new(),
             reads: 0,
             held_reads: None,
+            answers_early: false,
+            free_bytes: None,
             records: 0,
             bytes: 0,
         };
-        let store = MemoryStore { inner: Arc::new(Mutex::new(inner)), delay: None };
+        let store = MemoryStore { inner: Arc::new(Mutex::new(inner)), thread: None };
         {
             let mut inner = store.inner.lock();
             for record in log {
@@ -149,6 +178,33 @@ impl MemoryStore {
         for done in room {
             done(Ok(()));
         }
+    }
+
+    fn wish(&self, wish: Wish) {
+        if let Some(thread) = &self.thread {
+            thread.send(wish).unwrap();
+        }
+    }
+
+    /// A broken store: whoever waits for durability is told at once that it is there.
+    pub fn answer_early(&self) {
+        self.inner.lock().answers_early = true;
+    }
+
+    /// What storage says that it has room for.
+    pub fn has_free(&self, bytes: u64) {
+        self.inner.lock().free_bytes = Some(bytes);
+    }
+
+    /// How many records the log has.
+    pub fn log_len(&self) -> usize {
+        self.inner.lock().log.len()
+    }
+
+    /// How many of them are durable.
+    pub fn durable_records(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.log.len() - inner.pending.len()
     }
 
     /// How many bytes may be appended beyond VDL.
@@ -316,7 +372,11 @@ impl VolumeStore for MemoryStore {
         let outcome = match &inner.lost {
             Some(lost) => Err(lost.clone()),
             None if inner.is_roomy() => Ok(()),
-            None => return inner.room.push(done),
+            None => {
+                inner.room.push(done);
+                drop(inner);
+                return self.wish(Wish::Durable);
+            }
         };
         drop(inner);
         done(outcome);
@@ -326,14 +386,11 @@ impl VolumeStore for MemoryStore {
         let mut inner = self.inner.lock();
         let outcome = match &inner.lost {
             Some(lost) => Err(lost.clone()),
-            None if lsn <= inner.vdl => Ok(()),
+            None if lsn <= inner.vdl || inner.answers_early => Ok(()),
             None => {
                 inner.durable.push((lsn, done));
                 drop(inner);
-                if let Some(delay) = &self.delay {
-                    delay.send(()).unwrap();
-                }
-                return;
+                return self.wish(Wish::Durable);
             }
         };
         drop(inner);
@@ -359,6 +416,10 @@ impl VolumeStore for MemoryStore {
         Epoch(1)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.lock().free_bytes
+    }
+
     fn read(&self, keys: &[(GroupId, Key)], done: Done<Result<Vec<Option<Bytes>>, ReadFailed>>) {
         let mut inner = self.inner.lock();
         inner.reads += 1;
@@ -371,7 +432,10 @@ impl VolumeStore for MemoryStore {
             return held.push(Box::new(move || done(outcome)));
         }
         drop(inner);
-        done(outcome);
+        match &self.thread {
+            Some(_) => self.wish(Wish::Answer(Box::new(move || done(outcome)))),
+            None => done(outcome),
+        }
     }
 
     fn scan(&self, _group: GroupId, from: Key, to: Key) -> Result<Vec<(Key, Bytes)>, ReadFailed> {

@@ -45,6 +45,11 @@ encoded_struct! {
     }
 }
 
+encoded_struct! {
+    /// How much room is on your disk?
+    pub struct MeasureDisk {}
+}
+
 encoded_enum! {
     /// A request to a node.
     pub enum NodeRequest {
@@ -58,6 +63,8 @@ encoded_enum! {
         Status(Status) = 4,
         /// See [`DescribeVolume`].
         DescribeVolume(DescribeVolume) = 5,
+        /// See [`MeasureDisk`].
+        MeasureDisk(MeasureDisk) = 6,
     }
 }
 
@@ -102,6 +109,19 @@ encoded_struct! {
     }
 }
 
+encoded_struct! {
+    /// The file system that the node's directory is on.
+    #[derive(Copy)]
+    pub struct DiskSpace {
+        /// Its size in bytes.
+        pub total_bytes: u64,
+        /// What the node may still use of it, in bytes.
+        pub free_bytes: u64,
+        /// Which file system it is, on that host; 0 if it does not say.
+        pub file_system: u64,
+    }
+}
+
 encoded_enum! {
     /// A node's answer.
     pub enum NodeResponse {
@@ -115,5 +135,27 @@ encoded_enum! {
         Refused(Reason) = 4,
         /// See [`VolumeDescription`].
         Volume(VolumeDescription) = 5,
+        /// See [`DiskSpace`].
+        Disk(DiskSpace) = 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+
+    use super::*;
+    use crate::codec::{Encoded, Reader};
+
+    #[test]
+    fn asking_for_room_has_these_bytes_in_version_1() {
+        let mut out = BytesMut::new();
+        NodeRequest::from(MeasureDisk {}).put(&mut out);
+        assert_eq!(&out[..], [6]);
+        let mut out = BytesMut::new();
+        let space = NodeResponse::from(DiskSpace { total_bytes: 0x0102_0304, free_bytes: 0x0500, file_system: 9 });
+        space.put(&mut out);
+        assert_eq!(&out[..], [6, 4, 3, 2, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(NodeResponse::get(&mut Reader::new(Bytes::from(out))), Ok(space));
     }
 }

@@ -140,6 +140,12 @@ impl Region {
         self.run(&[&["cluster", "logs", "main", "-n", "100000"], which].concat())
     }
 
+    /// What the region is to be: its nodes, clusters and volumes.
+    pub fn desired(&self) -> Value {
+        let text = std::fs::read_to_string(self.home.join("region.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     pub fn pids(&self) -> Pids {
         let status = self.status();
         let pid = |value: &Value| value.as_i64().and_then(|pid| i32::try_from(pid).ok());
@@ -223,34 +229,41 @@ pub fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// The volume of a stopped cluster, mounted without an engine.
+/// A volume of a region mounted without an engine.
 pub struct PlainMount {
     daemon: Child,
+    killed: bool,
     directory: tempfile::TempDir,
     namespace: String,
 }
 
 impl PlainMount {
-    /// The volume of the cluster `main`.
+    /// The volume of the stopped cluster `main`.
     pub fn of(region: &Region) -> PlainMount {
         PlainMount::of_cluster(region, "main")
     }
 
+    /// The volume of a stopped cluster.
     pub fn of_cluster(region: &Region, name: &str) -> PlainMount {
+        let desired = region.desired();
+        let clusters = desired["clusters"].as_array().unwrap();
+        let cluster = clusters.iter().find(|cluster| cluster["name"] == name).unwrap();
+        let of = |field: &str| cluster[field].as_str().unwrap().to_owned();
+        PlainMount::of_volume(region, &of("volume"), &of("engine"))
+    }
+
+    /// A volume that nobody else has open, with the path classes of an engine.
+    pub fn of_volume(region: &Region, volume: &str, class: &str) -> PlainMount {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::create_dir(directory.path().join("mnt")).unwrap();
-        let text = std::fs::read_to_string(region.home.join("region.json")).unwrap();
-        let desired: Value = serde_json::from_str(&text).unwrap();
+        let desired = region.desired();
         let nodes: Vec<_> = desired["nodes"].as_array().unwrap().iter().map(|node| &node["listen"]).collect();
         let nodes: Vec<_> = nodes.into_iter().map(|listen| listen.as_str().unwrap()).collect();
-        let clusters = desired["clusters"].as_array().unwrap();
-        let cluster = clusters.iter().find(|cluster| cluster["name"] == name).unwrap();
         let status = directory.path().join("status.json");
         let mut command = Command::new(&region.program);
-        command.args(["mount", "--reaped", "--nodes", &nodes.join(",")]);
-        command.args(["--class", cluster["engine"].as_str().unwrap()]);
-        command.args(["--volume", cluster["volume"].as_str().unwrap()]);
+        command.args(["mount", "--reaped", "--class", class, "--nodes", &nodes.join(",")]);
+        command.args(["--volume", volume]);
         command.arg("--key-file").arg(region.home.join("region.key"));
         command.arg("--mountpoint").arg(directory.path().join("mnt"));
         command.arg("--local-dir").arg(directory.path().join("local"));
@@ -260,7 +273,21 @@ impl PlainMount {
             let said: Value = serde_json::from_slice(&std::fs::read(&status).ok()?).ok()?;
             Some(said["mount_namespace"].as_str()?.to_owned())
         });
-        PlainMount { daemon, directory, namespace }
+        PlainMount { daemon, killed: false, directory, namespace }
+    }
+
+    /// Kills the daemon with SIGKILL.
+    pub fn kill(&mut self) {
+        self.killed = true;
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+    }
+
+    /// Takes the calling thread to where the mount is seen, for good.
+    pub fn enter(&self) {
+        let namespace = std::fs::File::open(&self.namespace).unwrap();
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     }
 
     /// A program that sees the mount.
@@ -277,6 +304,9 @@ impl PlainMount {
 
 impl Drop for PlainMount {
     fn drop(&mut self) {
+        if self.killed {
+            return;
+        }
         kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM).unwrap();
         let ended = self.daemon.wait().unwrap();
         assert!(ended.success() || std::thread::panicking(), "the mount daemon: {ended}");
