@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::decode::build::{Block as BuiltBlock, Content};
+use super::decode::build::{Block as BuiltBlock, Content, raw};
 use super::decode::record::{BlockTag, Relation, decode};
 use super::page::{Block, Page};
 use super::{BLOCK_LEN, Outcome, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility};
 
 const RELATION: Relation = Relation { tablespace: 1663, database: 5, number: 16384 };
 const START: WalPosition = WalPosition(0x0100_0000);
-const SETTINGS: Settings = Settings { hints_logged: true };
+const SETTINGS: Settings = Settings { hints_logged: true, marks_gist_deletions: true };
 
 /// Special space by access method: heap, index, map and sequence pages.
 fn any_page() -> impl Strategy<Value = Box<Block>> {
@@ -69,7 +69,7 @@ proptest! {
     fn redo_of_any_record_on_any_page_does_not_panic(content in any_content(), page in any_page()) {
         let bytes = content.record(WalPosition(64));
         let mut references = Vec::new();
-        let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+        let record = decode(raw(&bytes), &mut references).unwrap();
         for clear in visibility::implicit_clears(&record).into_iter().flatten() {
             visibility::clear(&mut Page::new(&mut page.clone()), clear);
         }
@@ -104,7 +104,7 @@ fn content(manager: u8, info: u8, main: Vec<u8>, data: Vec<u8>) -> Content {
 fn apply(content: &Content, block: &mut Block) -> Result<Outcome, Underivable> {
     let bytes = content.record(WalPosition(64));
     let mut references = Vec::new();
-    let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+    let record = decode(raw(&bytes), &mut references).unwrap();
     redo(&record, &record.references[0], block, SETTINGS)
 }
 
@@ -134,7 +134,7 @@ fn bits_of_the_map_are_cleared_where_the_record_says_so() {
     let delete = content(manager::HEAP, 0x10, vec![1, 0, 0, 0, 1, 0, 0, 1], vec![]);
     let bytes = delete.record(WalPosition(64));
     let mut references = Vec::new();
-    let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+    let record = decode(raw(&bytes), &mut references).unwrap();
     let clears: Vec<_> = visibility::implicit_clears(&record).into_iter().flatten().collect();
     let [clear] = clears[..] else { panic!("one block's bits are cleared, not those of {clears:?}") };
     assert_eq!((clear.heap.block, clear.bits, clear.map().block), (2, visibility::BOTH, 0));
