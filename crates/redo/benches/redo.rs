@@ -143,8 +143,7 @@ impl History {
     fn apply(&self, block: &mut Block, references: &mut Vec<BlockReference>) -> usize {
         let mut changes = 0;
         for (end, bytes) in &self.records {
-            let raw =
-                RawRecord { major: log::FORMAT.major, start: WalPosition(0), end: *end, bytes };
+            let raw = RawRecord { major: log::FORMAT.major, start: WalPosition(0), end: *end, bytes };
             let record = decode(raw, references).expect("a record that was read before");
             for reference in record.references.iter().filter(|reference| reference.tag == self.tag) {
                 changes += usize::from(redo(&record, reference, block, SETTINGS) == Ok(Outcome::Changed));

@@ -301,8 +301,12 @@ pub fn changes_nothing(entry: &Entry) -> bool {
 }
 
 /// Entries that the short form does not reach, and what does.
-const LONG: &[Remark] =
-    &[(manager::HASH, 0x30, Some(3), "more than 32768 overflow pages in one index: src/scenario/overflow.rs")];
+const LONG: &[Remark] = &[(
+    manager::HASH,
+    0x30,
+    Some(3),
+    "more than 32768 overflow pages in one index: src/scenario/overflow.rs",
+)];
 
 /// Whether the short form cannot see the entry.
 pub fn is_long(entry: &Entry) -> bool {

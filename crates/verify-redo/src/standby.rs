@@ -65,7 +65,8 @@ impl Standby {
         self.rolling.wait_for_end()?;
         let log = self.rolling.log()?;
         ensure!(log.contains("recovery stopping after WAL location"), "the standby did not stop: {log}");
-        let mut alone = Server::copy_of(self.rolling.major(), &self.rolling.data(), &self.original, "stopped-at")?;
+        let mut alone =
+            Server::copy_of(self.rolling.major(), &self.rolling.data(), &self.original, "stopped-at")?;
         // It answers once it has recovered and begun a timeline of its own, with a checkpoint.
         alone.start_with(&arguments(&self.recover(point, "promote"))).context("the standby, alone")?;
         alone.stop()?;

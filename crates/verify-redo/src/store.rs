@@ -244,7 +244,8 @@ impl Store {
             fs::create_dir_all(&path)?;
             fs::copy(self.base.join("PG_VERSION"), path.join("PG_VERSION"))?;
             // A database that was itself made since the base has all of its blocks in forks.
-            let source = self.clones.get(&directory).map(|&source| directory_path(source, &self.version_directory));
+            let source =
+                self.clones.get(&directory).map(|&source| directory_path(source, &self.version_directory));
             let source = source.map(|source| self.base.join(source));
             if let Some(source) = source.filter(|source| source.exists()) {
                 for entry in fs::read_dir(source)? {

@@ -118,7 +118,8 @@ fn start(major: Major, state: &State, input: &[u8]) {
     file[CONTROL_VERSION_AT..CONTROL_VERSION_AT + 4].copy_from_slice(&control::version(major).to_le_bytes());
     let crc = crc32c::crc32c(&file);
     file.extend_from_slice(&crc.to_le_bytes());
-    let mut control = ControlFile::read(major, &file).expect("a file of that version whose checksum is right");
+    let mut control =
+        ControlFile::read(major, &file).expect("a file of that version whose checksum is right");
     let _ = control.set_parameters(&state.parameters);
     let (Ok(before), position) = (control.checkpoint(), control.checkpoint_position()) else {
         panic!("every file holds a checkpoint")

@@ -159,11 +159,7 @@ impl Checker {
 
     /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the
     /// position of the checkpoint that it starts at.
-    pub fn write_data_directory(
-        &mut self,
-        target: &Path,
-        time_s: i64,
-    ) -> Result<WalPosition> {
+    pub fn write_data_directory(&mut self, target: &Path, time_s: i64) -> Result<WalPosition> {
         let control = self.metadata.control().clone();
         let checksums = control.has_checksums();
         self.store.write_files(target, checksums)?;

@@ -55,6 +55,8 @@ pub struct Metadata {
     /// The base's segments that are not gone.
     base_segments: BTreeSet<(Slru, u32)>,
     timeline: u32,
+    /// Where redo begins after the base.
+    begin: WalPosition,
     counters: Counters,
     /// The counters after records since the last checkpoint, where they changed.
     history: VecDeque<(WalPosition, Counters)>,
@@ -82,6 +84,7 @@ impl Metadata {
             major: release.major,
             base: base.to_owned(),
             timeline: checkpoint.timeline,
+            begin: checkpoint.redo,
             slru: SlruRedo::new(rules),
             pages: HashMap::new(),
             base_segments: segments(base)?,

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::postgres::error::Underivable;
 use super::stream::RawRecord;
+use crate::postgres::error::Underivable;
 use crate::postgres::fields::Fields;
 use crate::postgres::major::Major;
 use crate::postgres::position::{BLOCK_LEN, WalPosition};

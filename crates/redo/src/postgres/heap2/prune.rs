@@ -117,7 +117,8 @@ fn prune_and_freeze(
         let count = if flags & flag != 0 { usize::from(data.u16()?) } else { 0 };
         data.offsets(count * numbers)
     };
-    let (redirected, dead, unused) = (items(HAS_REDIRECTIONS, 2)?, items(HAS_DEAD, 1)?, items(HAS_UNUSED, 1)?);
+    let (redirected, dead, unused) =
+        (items(HAS_REDIRECTIONS, 2)?, items(HAS_DEAD, 1)?, items(HAS_UNUSED, 1)?);
     if flags & (HAS_REDIRECTIONS | HAS_DEAD | HAS_UNUSED) != 0 {
         set_pointers(page, redirected, dead, unused)?;
         if flags & TAKES_CLEANUP_LOCK != 0 {
