@@ -81,7 +81,8 @@ impl Checker {
         let Scratch { derived, image, .. } = &self.scratch;
         let differing =
             derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
-        self.pruned_gist.contains(&tag)
+        self.settings.marks_gist_deletions
+            && self.pruned_gist.contains(&tag)
             && differing
                 .into_iter()
                 .all(|(at, (derived, image))| at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image)
