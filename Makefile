@@ -10,7 +10,7 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz suites verify-redo verify-redo-mutants other-servers fresh
+.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz suites verify-redo verify-redo-mutants verify-redo-17 verify-redo-17-mutants other-servers fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -67,6 +67,14 @@ suites: build ## the engines' own suites on a volume and on the disk, compared; 
 verify-redo: deps ## our redo against PostgreSQL's own images of every changed block: QUICK=1 for the short form
 	cargo build --release -p zorya-verify-redo
 	scripts/verify-redo $(if $(QUICK),--quick)
+
+verify-redo-17: deps ## the same with PostgreSQL 17, in a root of Debian's next release: QUICK=1 for the short form
+	cargo build --release -p zorya-verify-redo
+	scripts/verify-redo --major 17 $(if $(QUICK),--quick)
+
+verify-redo-17-mutants: deps
+	cargo build --release -p zorya-verify-redo
+	scripts/verify-redo --major 17 --quick --plant
 
 verify-redo-mutants: deps ## the same with bugs planted into every handler, each of which must be noticed
 	cargo build --release -p zorya-verify-redo

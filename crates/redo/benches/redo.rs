@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use zorya_redo::postgres::decode::record::{BlockReference, BlockTag, FORK_MAIN, Record, Relation, decode};
+use zorya_redo::postgres::decode::stream::RawRecord;
 use zorya_redo::postgres::page::Block;
 use zorya_redo::postgres::{BLOCK_LEN, Outcome, Settings, WalPosition, manager, redo};
 
-const SETTINGS: Settings = Settings { hints_logged: true };
+const SETTINGS: Settings = Settings { hints_logged: true, marks_gist_deletions: true };
 /// Records of a page that is measured by itself.
 const PAGE_RECORDS: usize = 61;
 /// Copies of that page between two looks at the clock.
@@ -142,8 +143,8 @@ impl History {
     fn apply(&self, block: &mut Block, references: &mut Vec<BlockReference>) -> usize {
         let mut changes = 0;
         for (end, bytes) in &self.records {
-            let record =
-                decode(bytes, WalPosition(0), *end, references).expect("a record that was read before");
+            let raw = RawRecord { major: log::FORMAT.major, start: WalPosition(0), end: *end, bytes };
+            let record = decode(raw, references).expect("a record that was read before");
             for reference in record.references.iter().filter(|reference| reference.tag == self.tag) {
                 changes += usize::from(redo(&record, reference, block, SETTINGS) == Ok(Outcome::Changed));
             }

@@ -15,7 +15,7 @@ mod log;
 
 /// Seeds of one kind.
 const SEEDS_OF_A_KIND: usize = 3;
-const SETTINGS: Settings = Settings { hints_logged: true };
+const SETTINGS: Settings = Settings { hints_logged: true, marks_gist_deletions: true };
 
 /// Target, and what tells kinds apart: manager, operation, reference, and a compression or flags.
 type Kind = (&'static str, u8, u8, u8, u8);
@@ -184,7 +184,7 @@ impl Seeds {
             let mut references = Vec::new();
             let mut anew = vec![1, 0, 7, 0, 31];
             while let Ok(Next::Record(raw)) = stream.next(&mut input) {
-                anew.extend_from_slice(&of_record(&decode(raw.bytes, raw.start, raw.end, &mut references)?));
+                anew.extend_from_slice(&of_record(&decode(raw, &mut references)?));
             }
             self.add(("decoder", 0, index as u8, 0, 1), anew);
         }

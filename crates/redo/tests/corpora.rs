@@ -46,33 +46,33 @@ struct Case {
 /// page, nor taking it apart, nor redo without an image takes memory.
 #[test]
 fn records_of_heap_and_btree_are_applied_without_an_allocation() -> std::io::Result<()> {
-    let mut written = log::Log::new(WalPosition(log::FORMAT.segment_len));
+    let mut written = log::log_from(WalPosition(log::FORMAT.segment_len));
     let mut cases = Vec::new();
     for (name, manager) in [("heap", manager::HEAP), ("heap2", manager::HEAP2), ("btree", manager::BTREE)] {
         for (_, bytes) in corpus(name)? {
             let mut bytes = &bytes[..];
             let choice = input::byte(&mut bytes);
-            let Some(record) = input::record(&mut bytes, &[manager]) else { continue };
-            written.append(record);
+            let Some(mut record) = input::record(&mut bytes, &[manager]) else { continue };
+            written.append(&mut record);
             cases.push(Case { choice, block: input::block(&mut bytes) });
         }
     }
-    let mut stream = WalStream::new(log::FORMAT, written.start);
+    let mut stream = WalStream::new(log::FORMAT, written.start());
     let mut references = Vec::with_capacity(33);
-    let mut input = &written.bytes[..];
+    let mut input = written.bytes();
     let (mut applied, mut whole) = (0, 0);
     for case in &mut cases {
         let mut lies_in_one_page = false;
         let counted = allocation_counter::measure(|| {
             let Ok(Next::Record(raw)) = stream.next(&mut input) else { panic!("a record is missing") };
             lies_in_one_page = raw.start.page_offset() + raw.bytes.len() <= BLOCK_LEN;
-            let Ok(record) = decode(raw.bytes, raw.start, raw.end, &mut references) else { return };
+            let Ok(record) = decode(raw, &mut references) else { return };
             let clears = visibility::implicit_clears(&record);
             assert!(clears.iter().flatten().all(|clear| clear.bits != 0));
             let choice = usize::from(case.choice >> 1) % record.references.len().max(1);
             let without_image = |reference: &&BlockReference| reference.image.is_none();
             let Some(reference) = record.references.get(choice).filter(without_image) else { return };
-            let settings = Settings { hints_logged: case.choice & 1 != 0 };
+            let settings = Settings { hints_logged: case.choice & 1 != 0, marks_gist_deletions: true };
             applied += u32::from(redo(&record, reference, &mut case.block, settings) == Ok(Outcome::Changed));
         });
         whole += u32::from(lies_in_one_page);

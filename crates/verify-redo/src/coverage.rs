@@ -1,13 +1,16 @@
-//! What must be seen: every (resource manager, operation, block reference) of PostgreSQL 15.
+//! What must be seen: every (resource manager, operation, block reference) of a version of PostgreSQL.
 
 use std::fmt;
 
 use zorya_redo::postgres::decode::record::Record;
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::manager;
 
 /// One entry of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
+    /// The version.
+    pub major: Major,
     /// The resource manager's number.
     pub manager: u8,
     /// The operation's bits of the info byte.
@@ -21,13 +24,18 @@ impl Entry {
     pub fn of(record: &Record<'_>, reference: Option<u8>) -> Self {
         // References of one kind that a record can have many of count as one.
         let reference = reference.map(|id| id.min(repeated_from(record.manager, record.operation())));
-        Self { manager: record.manager, operation: operation_of(record.manager, record.info), reference }
+        Self {
+            major: record.major,
+            manager: record.manager,
+            operation: operation_of(record.manager, record.info),
+            reference,
+        }
     }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", manager::name(self.manager), name(self.manager, self.operation))?;
+        write!(f, "{}/{}", manager::name(self.manager), name(self.major, self.manager, self.operation))?;
         match self.reference {
             Some(id) => write!(f, " reference {id}"),
             None => Ok(()),
@@ -73,6 +81,7 @@ const XLOG: &[Operation] = &[
     (0xa0, "FPI_FOR_HINT", &[0]),
     (0xb0, "FPI", &[0]),
     (0xd0, "OVERWRITE_CONTRECORD", &[]),
+    (0xe0, "CHECKPOINT_REDO", &[]),
 ];
 const XACT: &[Operation] = &[
     (0x00, "COMMIT", &[]),
@@ -97,7 +106,7 @@ const MULTIXACT: &[Operation] = &[
 const RELMAP: &[Operation] = &[(0x00, "UPDATE", &[])];
 const STANDBY: &[Operation] =
     &[(0x00, "LOCK", &[]), (0x10, "RUNNING_XACTS", &[]), (0x20, "INVALIDATIONS", &[])];
-const HEAP2: &[Operation] = &[
+const HEAP2_15: &[Operation] = &[
     (0x00, "REWRITE", &[]),
     (0x10, "PRUNE", &[0]),
     (0x20, "VACUUM", &[0]),
@@ -108,7 +117,7 @@ const HEAP2: &[Operation] = &[
     (0x60, "LOCK_UPDATED", &[0]),
     (0x70, "NEW_CID", &[]),
 ];
-const HEAP: &[Operation] = &[
+const HEAP_15: &[Operation] = &[
     (0x00, "INSERT", &[0]),
     (0x80, "INSERT+INIT", &[0]),
     (0x10, "DELETE", &[0]),
@@ -118,6 +127,30 @@ const HEAP: &[Operation] = &[
     (0x40, "HOT_UPDATE", &[0]),
     (0x50, "HEAP_CONFIRM", &[0]),
     (0x60, "LOCK", &[0]),
+    (0x70, "INPLACE", &[0]),
+];
+/// Since 17.11 records name the pages of the visibility map whose bits they clear.
+const HEAP2_17: &[Operation] = &[
+    (0x00, "REWRITE", &[]),
+    (0x10, "PRUNE_ON_ACCESS", &[0]),
+    (0x20, "PRUNE_VACUUM_SCAN", &[0]),
+    (0x30, "PRUNE_VACUUM_CLEANUP", &[0]),
+    (0x40, "VISIBLE", &[0, 1]),
+    (0x50, "MULTI_INSERT", &[0, 1]),
+    (0xd0, "MULTI_INSERT+INIT", &[0, 1]),
+    (0x60, "LOCK_UPDATED", &[0, 1]),
+    (0x70, "NEW_CID", &[]),
+];
+const HEAP_17: &[Operation] = &[
+    (0x00, "INSERT", &[0, 1]),
+    (0x80, "INSERT+INIT", &[0, 1]),
+    (0x10, "DELETE", &[0, 1]),
+    (0x20, "UPDATE", &[0, 1, 2, 3]),
+    (0xa0, "UPDATE+INIT", &[0, 1, 2, 3]),
+    (0x30, "TRUNCATE", &[]),
+    (0x40, "HOT_UPDATE", &[0, 3]),
+    (0x50, "HEAP_CONFIRM", &[0]),
+    (0x60, "LOCK", &[0, 1]),
     (0x70, "INPLACE", &[0]),
 ];
 const BTREE: &[Operation] = &[
@@ -197,89 +230,117 @@ const REPLORIGIN: &[Operation] = &[(0x00, "SET", &[]), (0x10, "DROP", &[])];
 const GENERIC: &[Operation] = &[(0x00, "Generic", &[0])];
 const LOGICALMSG: &[Operation] = &[(0x00, "MESSAGE", &[])];
 
-/// The operations of every manager, by number.
-const OPERATIONS: [&[Operation]; 22] = [
-    XLOG, XACT, SMGR, CLOG, DBASE, TBLSPC, MULTIXACT, RELMAP, STANDBY, HEAP2, HEAP, BTREE, HASH, GIN, GIST,
-    SEQ, SPGIST, BRIN, COMMIT_TS, REPLORIGIN, GENERIC, LOGICALMSG,
-];
+/// What differs by version: the operations of every manager, by number.
+fn operations(major: Major) -> [&'static [Operation]; 22] {
+    let (xlog, heap2, heap) = match major {
+        Major::V14 | Major::V15 | Major::V16 => (&XLOG[..XLOG.len() - 1], HEAP2_15, HEAP_15),
+        Major::V17 | Major::V18 => (XLOG, HEAP2_17, HEAP_17),
+    };
+    [
+        xlog, XACT, SMGR, CLOG, DBASE, TBLSPC, MULTIXACT, RELMAP, STANDBY, heap2, heap, BTREE, HASH, GIN,
+        GIST, SEQ, SPGIST, BRIN, COMMIT_TS, REPLORIGIN, GENERIC, LOGICALMSG,
+    ]
+}
+
+/// An entry of every version, and what is to be said of it.
+type Remark = (u8, u8, Option<u8>, &'static str);
+
+fn is_among(entry: &Entry, remarks: &[Remark]) -> bool {
+    let wanted = (entry.manager, entry.operation, entry.reference);
+    remarks.iter().any(|&(manager, operation, reference, _)| (manager, operation, reference) == wanted)
+}
 
 /// Entries that cannot be seen, and why.
-const UNREACHABLE: &[(Entry, &str)] = &[
-    (entry(manager::XLOG, 0x20, None), "XLOG_NOOP is inserted nowhere in PostgreSQL 15"),
+const UNREACHABLE: &[Remark] = &[
+    (manager::XLOG, 0x20, None, "XLOG_NOOP is inserted nowhere"),
     (
-        entry(manager::BTREE, 0x90, Some(1)),
+        manager::HEAP2,
+        0x60,
+        Some(1),
+        "heap_lock_updated_tuple_rec (heapam.c) locks versions that came after one which a snapshot still sees: their \
+         pages are not visible to all, let alone frozen",
+    ),
+    (
+        manager::BTREE,
+        0x90,
+        Some(1),
         "_bt_unlink_halfdead_page (nbtpage.c) takes the metapage only where leftsib == P_NONE",
     ),
     (
-        entry(manager::HASH, 0x80, Some(4)),
+        manager::HASH,
+        0x80,
+        Some(4),
         "_hash_freeovflpage is called only by _hash_squeezebucket (hashovfl.c), with the last page of the chain",
     ),
     (
-        entry(manager::GIST, 0x70, None),
+        manager::GIST,
+        0x70,
+        None,
         "gistGetFakeLSN (gistutil.c) assigns one only where a permanent index skips WAL: at wal_level minimal, at \
          which no log can be streamed",
     ),
 ];
 
 /// Entries whose redo leaves the block as it is, and why: leaving the record out changes nothing.
-const NO_CHANGE: &[(Entry, &str)] = &[
-    (entry(manager::XLOG, 0xa0, Some(0)), "a hint's record without an image: xlog_redo does nothing"),
+const NO_CHANGE: &[Remark] = &[
+    (manager::XLOG, 0xa0, Some(0), "a hint's record without an image: xlog_redo does nothing"),
     (
-        entry(manager::HEAP, 0x50, Some(0)),
+        manager::HEAP,
+        0x50,
+        Some(0),
         "redo of the insertion pointed the tuple to itself already; the token of a speculative one is not logged",
     ),
-    (entry(manager::HASH, 0x70, Some(0)), "hash_xlog_move_page_contents only locks the bucket's first page"),
-    (entry(manager::HASH, 0x80, Some(0)), "hash_xlog_squeeze_page only locks the bucket's first page"),
-    (entry(manager::HASH, 0x90, Some(0)), "hash_xlog_delete only locks the bucket's first page"),
+    (manager::HASH, 0x70, Some(0), "hash_xlog_move_page_contents only locks the bucket's first page"),
+    (manager::HASH, 0x80, Some(0), "hash_xlog_squeeze_page only locks the bucket's first page"),
+    (manager::HASH, 0x90, Some(0), "hash_xlog_delete only locks the bucket's first page"),
 ];
 
 /// Whether redo of the entry leaves its block as it is.
 pub fn changes_nothing(entry: &Entry) -> bool {
-    NO_CHANGE.iter().any(|(known, _)| known == entry)
+    is_among(entry, NO_CHANGE)
 }
 
 /// Entries that the short form does not reach, and what does.
-const LONG: &[(Entry, &str)] = &[(
-    entry(manager::HASH, 0x30, Some(3)),
+const LONG: &[Remark] = &[(
+    manager::HASH,
+    0x30,
+    Some(3),
     "more than 32768 overflow pages in one index: src/scenario/overflow.rs",
 )];
 
 /// Whether the short form cannot see the entry.
 pub fn is_long(entry: &Entry) -> bool {
-    LONG.iter().any(|(known, _)| known == entry)
+    is_among(entry, LONG)
 }
 
-const fn entry(manager: u8, operation: u8, reference: Option<u8>) -> Entry {
-    Entry { manager, operation, reference }
-}
-
-fn operation(manager: u8, info: u8) -> Option<&'static Operation> {
+fn operation(major: Major, manager: u8, info: u8) -> Option<&'static Operation> {
     let operation = operation_of(manager, info);
-    OPERATIONS.get(usize::from(manager))?.iter().find(|known| known.0 == operation)
+    operations(major).get(usize::from(manager))?.iter().find(|known| known.0 == operation)
 }
 
 /// Whether the list has the entry's operation, and its reference.
 pub fn is_known(entry: &Entry) -> bool {
-    let known = operation(entry.manager, entry.operation);
+    let known = operation(entry.major, entry.manager, entry.operation);
     known.is_some_and(|(_, _, references)| entry.reference.is_none_or(|id| references.contains(&id)))
 }
 
 /// The operation's name as `pg_waldump` prints it.
-pub fn name(manager: u8, info: u8) -> &'static str {
-    operation(manager, info).map_or("unknown", |known| known.1)
+pub fn name(major: Major, manager: u8, info: u8) -> &'static str {
+    operation(major, manager, info).map_or("unknown", |known| known.1)
 }
 
-/// All entries of the managers that are given, but those that cannot be seen.
-pub fn entries(managers: impl Iterator<Item = u8>) -> Vec<Entry> {
+/// All entries of a version, but those that cannot be seen.
+pub fn entries(major: Major) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for manager in managers {
-        for &(operation, _, references) in OPERATIONS.get(usize::from(manager)).copied().unwrap_or_default() {
+    for (manager, operations) in (0..).zip(operations(major)) {
+        for &(operation, _, references) in operations {
+            let entry = |reference| Entry { major, manager, operation, reference };
             if references.is_empty() {
-                entries.push(Entry { manager, operation, reference: None });
+                entries.push(entry(None));
             }
-            entries.extend(references.iter().map(|&id| Entry { manager, operation, reference: Some(id) }));
+            entries.extend(references.iter().map(|&id| entry(Some(id))));
         }
     }
-    entries.retain(|entry| UNREACHABLE.iter().all(|(unreachable, _)| unreachable != entry));
+    entries.retain(|entry| !is_among(entry, UNREACHABLE));
     entries
 }

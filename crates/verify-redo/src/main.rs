@@ -7,6 +7,7 @@
 
 mod check;
 mod coverage;
+mod installation;
 mod metadata;
 mod plant;
 mod receive;
@@ -28,18 +29,21 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use zorya_redo::postgres::decode::stream::LogFormat;
+use zorya_redo::postgres::major::Major;
 
 use plant::Plants;
 use scenario::Scenario;
 use totals::Totals;
 
-/// The page magic of PostgreSQL 15 and the default segment size.
-const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
+/// Bytes of a segment of the log, by default.
+const SEGMENT_LEN: u64 = 16 << 20;
 
 /// Verifies PostgreSQL's redo in Rust against PostgreSQL's own images of every changed block.
 #[derive(Parser)]
 struct Arguments {
+    /// The major version of PostgreSQL, which is installed as the distribution does it.
+    #[arg(long, default_value = "15", value_parser = written_major)]
+    major: Major,
     /// Only what takes less than three minutes: the coverage scripts, a short pgbench, crashes, wraparounds.
     #[arg(long)]
     quick: bool,
@@ -81,6 +85,13 @@ struct Arguments {
     keep: bool,
 }
 
+/// A major version whose redo is written.
+fn written_major(number: &str) -> Result<Major, String> {
+    let found = Major::ALL.into_iter().find(|major| major.number().to_string() == number);
+    let major = found.ok_or_else(|| format!("{number} is no version of PostgreSQL that is known"))?;
+    major.check_written().map(|()| major).map_err(|refused| refused.to_string())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match verify(&arguments) {
@@ -109,5 +120,5 @@ fn verify(arguments: &Arguments) -> Result<bool> {
             println!("{count:>10} {entry}");
         }
     }
-    Ok(totals.conclude(arguments.quick, is_whole, started.elapsed().as_secs()))
+    Ok(totals.conclude(arguments, is_whole, started.elapsed().as_secs()))
 }

@@ -25,16 +25,13 @@ pub fn base_path(relation: Relation, fork: u8) -> Option<PathBuf> {
     }
 }
 
-/// The directory of a version in a tablespace: the major version and the catalog's.
-pub const VERSION_DIRECTORY: &str = "PG_15_202209061";
-
-/// A database's directory below a data directory.
-pub fn directory_path(directory: Directory) -> PathBuf {
+/// A database's directory below a data directory. A tablespace has one directory for a version of PostgreSQL.
+pub fn directory_path(directory: Directory, version_directory: &str) -> PathBuf {
     let Directory { tablespace, database } = directory;
     match tablespace {
         DEFAULT_TABLESPACE => format!("base/{database}").into(),
         GLOBAL_TABLESPACE => "global".into(),
-        _ => format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}/{database}").into(),
+        _ => format!("pg_tblspc/{tablespace}/{version_directory}/{database}").into(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use zorya_redo::postgres::WalPosition;
 
-use crate::FORMAT;
+use crate::SEGMENT_LEN;
 
 /// Bytes that are read at once.
 const CHUNK_LEN: usize = 1 << 20;
@@ -28,15 +28,15 @@ impl Segments {
 
     /// The next bytes; `None` behind the last segment. The last one ends with zeroes.
     pub fn next(&mut self) -> Result<Option<&[u8]>> {
-        let offset = self.at.0 % FORMAT.segment_len;
+        let offset = self.at.0 % SEGMENT_LEN;
         if offset == 0 || self.open.is_none() {
-            let Some(path) = self.newest(self.at.0 / FORMAT.segment_len)? else { return Ok(None) };
+            let Some(path) = self.newest(self.at.0 / SEGMENT_LEN)? else { return Ok(None) };
             let mut file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
             std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset))?;
             self.open = Some(file);
         }
         let file = self.open.as_mut().context("no segment")?;
-        self.chunk.resize(CHUNK_LEN.min((FORMAT.segment_len - offset) as usize), 0);
+        self.chunk.resize(CHUNK_LEN.min((SEGMENT_LEN - offset) as usize), 0);
         file.read_exact(&mut self.chunk)?;
         self.at = self.at.after(self.chunk.len());
         Ok(Some(&self.chunk))
@@ -58,6 +58,6 @@ impl Segments {
 
 /// The name of a segment's file.
 pub fn segment_name(timeline: u32, number: u64) -> String {
-    let per_file = 0x1_0000_0000 / FORMAT.segment_len;
+    let per_file = 0x1_0000_0000 / SEGMENT_LEN;
     format!("{timeline:08X}{:08X}{:08X}", number / per_file, number % per_file)
 }

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of its own, in a directory of its own, that puts an image of every block into its log.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use nix::unistd::{Pid, User, chown, geteuid};
 use zorya_redo::postgres::WalPosition;
 use zorya_redo::postgres::checkpoint::Counters;
 use zorya_redo::postgres::control::ControlFile;
+use zorya_redo::postgres::major::Major;
 
-/// Where the distribution's PostgreSQL 15 has its programs.
-pub const BIN: &str = "/usr/lib/postgresql/15/bin";
+use crate::installation;
+
 /// How long a server may take to start or stop: it stops once all of its log was taken.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -40,14 +42,15 @@ log_statement = none
 
 /// A cluster and the server that runs on it.
 pub struct Server {
+    major: Major,
     dir: PathBuf,
     process: Option<Child>,
 }
 
 impl Server {
     /// Makes a cluster under `dir`.
-    pub fn create(dir: &Path, checksums: bool, settings: &str) -> Result<Self> {
-        let this = Self { dir: dir.to_owned(), process: None };
+    pub fn create(major: Major, dir: &Path, checksums: bool, settings: &str) -> Result<Self> {
+        let this = Self { major, dir: dir.to_owned(), process: None };
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         if geteuid().is_root() {
             let user =
@@ -85,11 +88,11 @@ impl Server {
     }
 
     /// Another cluster, in a directory within that of a first one: a copy of a data directory.
-    pub fn copy_of(data: &Path, first: &Path, name: &str) -> Result<Self> {
+    pub fn copy_of(major: Major, data: &Path, first: &Path, name: &str) -> Result<Self> {
         let dir = first.join(name);
         run_quietly(as_engine("mkdir").arg(&dir))?;
         copy(data, &dir.join("data"))?;
-        Ok(Self { dir, process: None })
+        Ok(Self { major, dir, process: None })
     }
 
     /// What the server said since it was started last.
@@ -97,12 +100,9 @@ impl Server {
         Ok(fs::read_to_string(self.dir.join("server.log"))?)
     }
 
-    /// The number of the minor release.
-    pub fn minor_version(&self) -> Result<u32> {
-        let output = self.program("postgres").arg("--version").output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.split_whitespace().find_map(|word| word.strip_prefix("15."));
-        version.with_context(|| format!("not PostgreSQL 15: {text}"))?.parse().context("a strange version")
+    /// The major version.
+    pub fn major(&self) -> Major {
+        self.major
     }
 
     /// The directory of the socket.
@@ -127,7 +127,7 @@ impl Server {
 
     /// A program of PostgreSQL, as the engine's user, that finds the server.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = as_engine(&format!("{BIN}/{name}"));
+        let mut command = as_engine(installation::programs(self.major).join(name));
         command.env("PGHOST", &self.dir).env("PGPORT", "5432").env("PGUSER", "postgres").env("LC_ALL", "C");
         command.current_dir(&self.dir);
         command
@@ -135,17 +135,21 @@ impl Server {
 
     /// Where redo would begin after the base: the position from which the log says everything.
     pub fn redo_position(&self) -> Result<WalPosition> {
-        Ok(control_file(&self.base())?.checkpoint()?.redo)
+        Ok(self.control_file(&self.base())?.checkpoint()?.redo)
     }
 
     /// The last checkpoint's record, after the server was stopped.
     pub fn checkpoint_position(&self) -> Result<WalPosition> {
-        Ok(control_file(&self.data())?.checkpoint_position())
+        Ok(self.control_file(&self.data())?.checkpoint_position())
     }
 
     /// The counters, after the server was stopped.
     pub fn counters(&self) -> Result<Counters> {
-        Ok(control_file(&self.data())?.checkpoint()?.counters)
+        Ok(self.control_file(&self.data())?.checkpoint()?.counters)
+    }
+
+    fn control_file(&self, data: &Path) -> Result<ControlFile> {
+        Ok(ControlFile::read(self.major, &fs::read(data.join("global/pg_control"))?)?)
     }
 
     /// Starts the server and waits until it answers.
@@ -235,22 +239,18 @@ impl Drop for Server {
     }
 }
 
-fn control_file(data: &Path) -> Result<ControlFile> {
-    Ok(ControlFile::read(&fs::read(data.join("global/pg_control"))?)?)
-}
-
 /// Copies a directory.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     run_quietly(as_engine("cp").args(["-a", "--reflink=auto"]).args([from, to]))
 }
 
 /// A command as the engine's user: engines refuse root.
-pub fn as_engine(program: &str) -> Command {
+pub fn as_engine(program: impl AsRef<OsStr>) -> Command {
     if !geteuid().is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", program]);
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
     command
 }
 

@@ -21,7 +21,7 @@ pub struct Standby {
 impl Standby {
     /// A standby that begins where redo does, next to a server that is stopped.
     pub fn new(original: &Server) -> Result<Self> {
-        let rolling = Server::copy_of(&original.base(), original.dir(), "rolling")?;
+        let rolling = Server::copy_of(original.major(), &original.base(), original.dir(), "rolling")?;
         start::copy_settings(original.dir(), &rolling)?;
         Ok(Self { original: original.dir().to_owned(), rolling })
     }
@@ -65,7 +65,8 @@ impl Standby {
         self.rolling.wait_for_end()?;
         let log = self.rolling.log()?;
         ensure!(log.contains("recovery stopping after WAL location"), "the standby did not stop: {log}");
-        let mut alone = Server::copy_of(&self.rolling.data(), &self.original, "stopped-at")?;
+        let mut alone =
+            Server::copy_of(self.rolling.major(), &self.rolling.data(), &self.original, "stopped-at")?;
         // It answers once it has recovered and begun a timeline of its own, with a checkpoint.
         alone.start_with(&arguments(&self.recover(point, "promote"))).context("the standby, alone")?;
         alone.stop()?;

@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::FORMAT;
 use crate::check::{Checker, Oracle};
 use crate::server::{Server, run_quietly};
 
@@ -17,9 +16,8 @@ const SETTINGS: &[&str] = &["postgresql.conf", "postgresql.auto.conf", "pg_hba.c
 /// Makes a data directory out of what was derived up to now, below the original's directory.
 pub fn prepare(original: &Path, name: &str, checker: &mut Checker) -> Result<Server> {
     let time_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() as i64;
-    let derived = Server::copy_of(&original.join("base"), original, name)?;
-    let start =
-        checker.write_data_directory(&derived.data(), FORMAT, time_s).context("writing what was derived")?;
+    let derived = Server::copy_of(checker.format.major, &original.join("base"), original, name)?;
+    let start = checker.write_data_directory(&derived.data(), time_s).context("writing what was derived")?;
     copy_settings(original, &derived)?;
     eprintln!("a derived data directory that starts at {start}");
     Ok(derived)

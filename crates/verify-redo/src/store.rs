@@ -13,7 +13,7 @@ use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::visibility;
 use zorya_redo::postgres::{BLOCK_LEN, checksum};
 
-use crate::relation_files::{BLOCKS_PER_SEGMENT, VERSION_DIRECTORY, base_path, directory_path, segment_path};
+use crate::relation_files::{BLOCKS_PER_SEGMENT, base_path, directory_path, segment_path};
 
 /// A fork of a relation: its derived blocks, by number; a hole where the block is still as in its base.
 #[derive(Clone, Default)]
@@ -49,6 +49,8 @@ enum Base {
 /// All blocks.
 pub struct Store {
     base: PathBuf,
+    /// The name of a version's directory in a tablespace.
+    version_directory: String,
     forks: HashMap<(Relation, u8), Fork>,
     /// Databases that were cloned from others of the base.
     clones: HashMap<Directory, Directory>,
@@ -60,9 +62,10 @@ pub struct Store {
 
 impl Store {
     /// A store over a copy of the data directory as `initdb` made it.
-    pub fn over(base: &Path) -> Self {
+    pub fn over(base: &Path, version_directory: String) -> Self {
         Self {
             base: base.to_owned(),
+            version_directory,
             forks: HashMap::new(),
             clones: HashMap::new(),
             directories: BTreeMap::new(),
@@ -228,10 +231,10 @@ impl Store {
     /// every fork that a record touched, with checksums.
     pub fn write_files(&mut self, target: &Path, checksums: bool) -> Result<()> {
         for tablespace in &self.tablespaces {
-            fs::create_dir_all(target.join(format!("pg_tblspc/{tablespace}/{VERSION_DIRECTORY}")))?;
+            fs::create_dir_all(target.join(format!("pg_tblspc/{tablespace}/{}", self.version_directory)))?;
         }
         for (&directory, &exists) in &self.directories {
-            let path = target.join(directory_path(directory));
+            let path = target.join(directory_path(directory, &self.version_directory));
             if !exists {
                 if path.exists() {
                     fs::remove_dir_all(&path)?;
@@ -239,9 +242,11 @@ impl Store {
                 continue;
             }
             fs::create_dir_all(&path)?;
-            fs::write(path.join("PG_VERSION"), "15\n")?;
+            fs::copy(self.base.join("PG_VERSION"), path.join("PG_VERSION"))?;
             // A database that was itself made since the base has all of its blocks in forks.
-            let source = self.clones.get(&directory).map(|&source| self.base.join(directory_path(source)));
+            let source =
+                self.clones.get(&directory).map(|&source| directory_path(source, &self.version_directory));
+            let source = source.map(|source| self.base.join(source));
             if let Some(source) = source.filter(|source| source.exists()) {
                 for entry in fs::read_dir(source)? {
                     let entry = entry?;
@@ -259,7 +264,7 @@ impl Store {
 
     fn write_fork(&mut self, target: &Path, relation: Relation, number: u8, checksums: bool) -> Result<()> {
         let directory = Directory { tablespace: relation.tablespace, database: relation.database };
-        let directory = target.join(directory_path(directory));
+        let directory = target.join(directory_path(directory, &self.version_directory));
         let suffix = ["", "_fsm", "_vm", "_init"][usize::from(number.min(3))];
         let path = directory.join(format!("{}{suffix}", relation.number));
         let fork = self.fork(relation, number)?;

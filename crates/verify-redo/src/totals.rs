@@ -1,7 +1,6 @@
 //! What all scenarios together have seen and found, and the verdict.
 
-use zorya_redo::postgres::manager;
-
+use crate::Arguments;
 use crate::check::{Checker, Tally};
 use crate::coverage::{self, Entry};
 use crate::metadata::Compared;
@@ -27,9 +26,9 @@ impl Totals {
     }
 
     /// Prints what was not seen, or would not have been noticed. Says whether all is as it should be.
-    pub fn conclude(&self, quick: bool, is_whole: bool, seconds: u64) -> bool {
+    pub fn conclude(&self, arguments: &Arguments, is_whole: bool, seconds: u64) -> bool {
         let tally = &self.tally;
-        let missing = if is_whole { self.missing(quick) } else { Vec::new() };
+        let missing = if is_whole { self.missing(arguments) } else { Vec::new() };
         for entry in &missing {
             println!("NOT SEEN {entry}");
         }
@@ -54,19 +53,20 @@ impl Totals {
         let telling = silent.is_empty() || self.plants.is_some() || !is_whole;
         let clean = tally.findings == 0 && missing.is_empty() && telling && missed == 0;
         let verdict = if clean { "clean" } else { "NOT CLEAN" };
-        println!("{verdict}: {tally}, {} not seen, {seconds} s", missing.len());
+        let major = arguments.major;
+        println!("{verdict}: {major}, {tally}, {} not seen, {seconds} s", missing.len());
         clean
     }
 
     /// The entries of the list that were not seen.
-    fn missing(&self, quick: bool) -> Vec<Entry> {
-        let mut entries = coverage::entries(manager::XLOG..=manager::LOGICALMSG);
+    fn missing(&self, arguments: &Arguments) -> Vec<Entry> {
+        let mut entries = coverage::entries(arguments.major);
         let seen = &self.tally.seen;
         if self.plants.is_some() {
             // Bugs are planted into blocks only, and scenarios left out that add none.
             entries.retain(|entry| entry.reference.is_some());
         }
-        entries.retain(|entry| !(seen.contains_key(entry) || quick && coverage::is_long(entry)));
+        entries.retain(|entry| !(seen.contains_key(entry) || arguments.quick && coverage::is_long(entry)));
         entries
     }
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
+use crate::installation;
 use crate::server::{Server, as_engine, run_quietly};
 
 /// The coverage scripts, in the order in which they run. Each makes records that other workloads seldom or never do.
@@ -17,6 +18,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("gist", include_str!("../sql/gist.sql")),
     ("spgist", include_str!("../sql/spgist.sql")),
     ("brin", include_str!("../sql/brin.sql")),
+    ("map", include_str!("../sql/map.sql")),
     ("xids", include_str!("../sql/xids.sql")),
 ];
 
@@ -107,9 +109,6 @@ const CONTRIB: &[&str] = &[
     "unaccent",
 ];
 
-/// Where the distribution keeps the programs that run suites.
-const PGXS: &str = "/usr/lib/postgresql/15/lib/pgxs/src/test";
-
 /// PostgreSQL's own suites. Their verdicts do not matter here: settings that they do not expect change some plans.
 fn suites(server: &Server, sources: &Path) -> Result<()> {
     let core = sources.join("src/test/regress");
@@ -138,12 +137,13 @@ fn suites(server: &Server, sources: &Path) -> Result<()> {
 fn suite(server: &Server, name: &str, program: &str, input: &Path, arguments: &[String]) -> Result<()> {
     let out = server.dir().join(format!("suite-{name}"));
     run_quietly(as_engine("mkdir").arg(&out))?;
-    let status = as_engine(&format!("{PGXS}/{program}"))
+    let status = as_engine(installation::suite_programs(server.major()).join(program))
         .arg(format!("--inputdir={}", input.display()))
         .arg(format!("--dlpath={}", input.display()))
         .arg(format!("--outputdir={}", out.display()))
         .arg(format!("--host={}", server.dir().display()))
-        .args(["--user=postgres", "--bindir=/usr/lib/postgresql/15/bin"])
+        .arg("--user=postgres")
+        .arg(format!("--bindir={}", installation::programs(server.major()).display()))
         .args(arguments)
         .current_dir(&out)
         .stdin(Stdio::null())

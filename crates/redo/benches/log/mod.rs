@@ -5,9 +5,10 @@ use std::path::Path;
 use zorya_redo::postgres::WalPosition;
 use zorya_redo::postgres::decode::record::{BlockReference, Record, decode};
 use zorya_redo::postgres::decode::stream::{LogFormat, Next, WalStream};
+use zorya_redo::postgres::major::Major;
 
 /// The format of PostgreSQL 15's log with segments of the default size.
-pub const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 16 << 20 };
+pub const FORMAT: LogFormat = LogFormat { major: Major::V15, segment_len: 16 << 20 };
 
 /// A position that the directory names.
 pub fn position(directory: &Path, name: &str) -> Result<WalPosition, Box<dyn std::error::Error>> {
@@ -41,7 +42,7 @@ pub fn each(
     let mut end = start;
     while let Ok(Next::Record(raw)) = stream.next(&mut input) {
         end = raw.end;
-        visit(&decode(raw.bytes, raw.start, raw.end, &mut references)?);
+        visit(&decode(raw, &mut references)?);
     }
     Ok(end)
 }

@@ -3,10 +3,11 @@
 use zorya_redo::postgres::decode::image;
 use zorya_redo::postgres::decode::record::decode;
 use zorya_redo::postgres::decode::stream::{Next, WalStream};
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::{BLOCK_LEN, WalPosition};
 
 use super::input;
-use super::log::{FORMAT, Log};
+use super::log::{FORMAT, log_from};
 
 /// Reads the input as a log, as records to write a log of, or as one record.
 pub fn decoder(mut input: &[u8]) {
@@ -32,7 +33,7 @@ fn any_log(mut input: &[u8]) {
             match stream.next(&mut chunk) {
                 Ok(Next::Record(raw)) => {
                     assert!(raw.start < raw.end && raw.bytes.len() >= input::HEADER_LEN);
-                    let _ = decode(raw.bytes, raw.start, raw.end, &mut references);
+                    let _ = decode(raw, &mut references);
                 }
                 Ok(Next::More) => break assert!(chunk.is_empty()),
                 Ok(Next::End(_)) | Err(_) => return,
@@ -47,17 +48,17 @@ fn any_log(mut input: &[u8]) {
 fn well_formed_log(mut input: &[u8]) {
     let chunk = input::number(&mut input) % 9000 + 1;
     let offset = input::number(&mut input) % BLOCK_LEN / 8 * 8;
-    let mut log = Log::new(WalPosition(2 * FORMAT.segment_len - (4 * BLOCK_LEN - offset.max(24)) as u64));
+    let mut log = log_from(WalPosition(2 * FORMAT.segment_len - (4 * BLOCK_LEN - offset.max(24)) as u64));
     let mut records = Vec::new();
-    while let Some(record) = input::record(&mut input, &[]) {
+    while let Some(mut record) = input::record(&mut input, &[]) {
         // A switch leaves the rest of its segment empty.
         if (record[17], record[16] & 0xf0) != (0, 0x40) {
-            records.push(log.append(record));
+            records.push((log.append(&mut record), record));
         }
     }
-    let mut stream = WalStream::new(FORMAT, log.start);
+    let mut stream = WalStream::new(FORMAT, log.start());
     let mut expected = records.iter();
-    for mut chunk in log.bytes.chunks(chunk) {
+    for mut chunk in log.bytes().chunks(chunk) {
         loop {
             match stream.next(&mut chunk) {
                 Ok(Next::Record(raw)) => {
@@ -77,10 +78,12 @@ fn well_formed_log(mut input: &[u8]) {
 /// A record is taken apart into parts of itself, and its images are pages or not.
 fn one_record(mut input: &[u8]) {
     let Some(bytes) = input::record(&mut input, &[]) else { return };
+    input::MAJORS.into_iter().for_each(|major| parts_of(major, &bytes));
+}
+
+fn parts_of(major: Major, bytes: &[u8]) {
     let mut references = Vec::new();
-    let Ok(record) = decode(&bytes, input::START, input::START.after(bytes.len()), &mut references) else {
-        return;
-    };
+    let Ok(record) = decode(input::raw(major, bytes), &mut references) else { return };
     let mut parts = record.main().len();
     for reference in record.references {
         parts += record.data(reference).len() + record.image_bytes(reference).len();

@@ -1,6 +1,7 @@
 //! Redo of one record on one block.
 
 use zorya_redo::postgres::decode::record::{BlockReference, Record, decode};
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::running::RunningXids;
 use zorya_redo::postgres::{Outcome, Settings, hold, mask, redo};
@@ -12,15 +13,18 @@ use super::input;
 pub fn redo_any(managers: &[u8], mut input: &[u8]) {
     let choice = input::byte(&mut input);
     let Some(bytes) = input::record(&mut input, managers) else { return };
-    let mut block = input::block(&mut input);
+    let block = input::block(&mut input);
+    input::MAJORS.into_iter().for_each(|major| redo_one(major, &bytes, choice, block.clone()));
+}
+
+fn redo_one(major: Major, bytes: &[u8], choice: u8, mut block: Box<Block>) {
     let mut references = Vec::new();
-    let end = input::START.after(bytes.len().next_multiple_of(8));
-    let Ok(record) = decode(&bytes, input::START, end, &mut references) else { return };
+    let Ok(record) = decode(input::raw(major, bytes), &mut references) else { return };
     if record.references.is_empty() {
         return;
     }
     let reference = &record.references[usize::from(choice >> 1) % record.references.len()];
-    let settings = Settings { hints_logged: choice & 1 != 0 };
+    let settings = Settings { hints_logged: choice & 1 != 0, marks_gist_deletions: true };
     let before = block.clone();
     let outcome = redo(&record, reference, &mut block, settings);
     let restores = reference.image.as_ref().is_some_and(|image| image.apply);

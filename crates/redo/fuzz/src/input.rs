@@ -1,10 +1,14 @@
 //! How inputs hold records and blocks. Any bytes are an input; what is missing is empty or zero.
 
+use zorya_redo::postgres::decode::stream::RawRecord;
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::page::Block;
 use zorya_redo::postgres::{BLOCK_LEN, WalPosition};
 
 /// Where records begin that were cut out of their log.
 pub const START: WalPosition = WalPosition(0x0100_0000);
+/// The versions whose redo is written: every input is one for each of them.
+pub const MAJORS: [Major; 2] = [Major::V15, Major::V17];
 /// Bytes of a record's header, and where its length and its resource manager are.
 pub const HEADER_LEN: usize = 24;
 const MANAGER_AT: usize = 17;
@@ -37,6 +41,11 @@ pub fn record(input: &mut &[u8], managers: &[u8]) -> Option<Vec<u8>> {
         record[MANAGER_AT] = managers[usize::from(record[MANAGER_AT]) % managers.len()];
     }
     Some(record)
+}
+
+/// The record at those bytes, as a server of that version wrote it.
+pub fn raw(major: Major, bytes: &[u8]) -> RawRecord<'_> {
+    RawRecord { major, start: START, end: START.after(bytes.len().next_multiple_of(8)), bytes }
 }
 
 /// A block without its hole: the length of its front in two bytes, its front, its back.

@@ -1,6 +1,7 @@
 //! Bits of the visibility map.
 
 use zorya_redo::postgres::decode::record::decode;
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::manager;
 use zorya_redo::postgres::page::{Block, Page};
 use zorya_redo::postgres::visibility::{BOTH, Clear, clear, implicit_clears, set, truncate_tail};
@@ -12,11 +13,13 @@ use super::input;
 pub fn visibility(mut input: &[u8]) {
     let bits = input::byte(&mut input) & BOTH;
     let Some(bytes) = input::record(&mut input, &[manager::HEAP, manager::HEAP2]) else { return };
-    let mut block = input::block(&mut input);
+    let block = input::block(&mut input);
+    input::MAJORS.into_iter().for_each(|major| of_record(major, &bytes, bits, block.clone()));
+}
+
+fn of_record(major: Major, bytes: &[u8], bits: u8, mut block: Box<Block>) {
     let mut references = Vec::new();
-    let Ok(record) = decode(&bytes, input::START, input::START.after(bytes.len()), &mut references) else {
-        return;
-    };
+    let Ok(record) = decode(input::raw(major, bytes), &mut references) else { return };
     for found in implicit_clears(&record).into_iter().flatten() {
         assert!(found.bits != 0 && found.bits <= BOTH);
         one(found, bits, &mut block);

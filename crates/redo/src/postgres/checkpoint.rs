@@ -1,11 +1,13 @@
 //! Checkpoint records (`CheckPoint` in `catalog/pg_control.h`) and the counters in them, tracked from record to record.
+//!
+//! Their form is the same from 14 to 18 but for [`Checkpoint::wal_level`], which lies where there was padding.
 
 use super::decode::record::Record;
 use super::error::Underivable;
 use super::fields::{Fields, u32_at};
 use super::manager;
 use super::position::WalPosition;
-use super::slru::newer;
+use super::slru::{newer, page_number};
 use super::tuple::xid_precedes;
 use super::xact::{self, Xact};
 
@@ -22,7 +24,7 @@ const STANDBY_RUNNING_XACTS: u8 = 0x10;
 
 const FIRST_NORMAL_XID: u32 = 3;
 
-/// Bytes of a checkpoint record's data in PostgreSQL 15.
+/// Bytes of a checkpoint record's data.
 pub const CHECKPOINT_LEN: usize = 88;
 
 /// The counters that a start of the server needs.
@@ -57,6 +59,8 @@ pub struct Checkpoint {
     pub previous_timeline: u32,
     /// `full_page_writes`.
     pub full_page_writes: bool,
+    /// `wal_level` as a number, which checkpoints say since 17; 0 before.
+    pub wal_level: u32,
     /// The counters.
     pub counters: Counters,
     /// When, in seconds since 1970.
@@ -71,7 +75,8 @@ impl Checkpoint {
         let mut data = Fields(data);
         let redo = WalPosition(data.u64()?);
         let (timeline, previous_timeline, full_page_writes) = (data.u32()?, data.u32()?, data.u8()? != 0);
-        data.skip(7)?;
+        data.skip(3)?;
+        let wal_level = data.u32()?;
         let (next_xid, next_oid, next_multi, next_offset) =
             (data.u64()?, data.u32()?, data.u32()?, data.u32()?);
         let oldest_xid = (data.u32()?, data.u32()?);
@@ -90,7 +95,16 @@ impl Checkpoint {
             oldest_commit_time,
             newest_commit_time,
         };
-        Ok(Self { redo, timeline, previous_timeline, full_page_writes, counters, time_s, oldest_active_xid })
+        Ok(Self {
+            redo,
+            timeline,
+            previous_timeline,
+            full_page_writes,
+            wal_level,
+            counters,
+            time_s,
+            oldest_active_xid,
+        })
     }
 
     /// The record's data.
@@ -103,6 +117,7 @@ impl Checkpoint {
         put(8, &self.timeline.to_le_bytes());
         put(12, &self.previous_timeline.to_le_bytes());
         put(16, &[self.full_page_writes.into()]);
+        put(20, &self.wal_level.to_le_bytes());
         put(24, &counters.next_xid.to_le_bytes());
         let words = [
             counters.next_oid,
@@ -161,12 +176,12 @@ impl Counters {
             }
             (manager::CLOG, CLOG_TRUNCATE) => {
                 let mut main = record.fields();
-                main.skip(4)?;
+                page_number(record.major, &mut main)?;
                 self.advance_oldest_xid((main.u32()?, main.u32()?));
             }
             (manager::COMMIT_TS, COMMIT_TS_TRUNCATE) => {
                 let mut main = record.fields();
-                main.skip(4)?;
+                page_number(record.major, &mut main)?;
                 let oldest = main.u32()?;
                 if self.oldest_commit_time != 0 {
                     self.oldest_commit_time = newer(self.oldest_commit_time, oldest);
@@ -274,6 +289,7 @@ mod tests {
             timeline: 3,
             previous_timeline: 2,
             full_page_writes: true,
+            wal_level: 2,
             counters: Counters {
                 next_xid: 1 << 32 | 700,
                 next_oid: 16384,

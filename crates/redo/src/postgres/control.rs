@@ -1,17 +1,27 @@
-//! The control file (`ControlFileData` in `catalog/pg_control.h`) of PostgreSQL 15.
+//! The control file (`ControlFileData` in `catalog/pg_control.h`). Its fields lie at the same places from 13 to 17.
 
 use super::checkpoint::{CHECKPOINT_LEN, Checkpoint};
 use super::error::Underivable;
 use super::fields::{Fields, u32_at, u64_at};
+use super::major::Major;
 use super::position::WalPosition;
 
-/// `pg_control_version` of PostgreSQL 13 to 16.
-pub const VERSION: u32 = 1300;
+/// What differs by version: `PG_CONTROL_VERSION`.
+#[must_use]
+pub const fn version(major: Major) -> u32 {
+    match major {
+        Major::V14 | Major::V15 | Major::V16 => 1300,
+        Major::V17 => 1700,
+        Major::V18 => 1800,
+    }
+}
+
 /// Bytes of the file.
 pub const FILE_LEN: usize = 8192;
 
 const AT_SYSTEM: usize = 0;
 const AT_VERSION: usize = 8;
+const AT_CATALOG: usize = 12;
 const AT_STATE: usize = 16;
 const AT_TIME: usize = 24;
 const AT_CHECKPOINT: usize = 32;
@@ -20,6 +30,7 @@ const AT_UNLOGGED: usize = 128;
 const AT_MIN_RECOVERY: usize = 136;
 /// From the end of a recovery that must be reached to whether a backup must end: nothing of that here.
 const RECOVERY_LEN: usize = 33;
+const AT_WAL_LEVEL: usize = 172;
 const AT_HINTS_LOGGED: usize = 176;
 const AT_COMMIT_TIMES: usize = 200;
 const AT_CHECKSUMS: usize = 252;
@@ -35,11 +46,12 @@ const IN_PRODUCTION: u32 = 6;
 pub struct ControlFile(Vec<u8>);
 
 impl ControlFile {
-    /// Reads the file.
-    pub fn read(bytes: &[u8]) -> Result<Self, Underivable> {
-        let version = u32_at(bytes, AT_VERSION).ok_or(Underivable::ShortRecord)?;
+    /// Reads the file of a server of that version.
+    pub fn read(major: Major, bytes: &[u8]) -> Result<Self, Underivable> {
+        major.check_written()?;
+        let found = u32_at(bytes, AT_VERSION).ok_or(Underivable::ShortRecord)?;
         let crc = u32_at(bytes, AT_CRC).ok_or(Underivable::ShortRecord)?;
-        if version != VERSION {
+        if found != version(major) {
             return Err(Underivable::BadRecord("the control file is of another version"));
         }
         if crc != crc32c::crc32c(&bytes[..AT_CRC]) {
@@ -56,6 +68,12 @@ impl ControlFile {
         u64_at(&self.0, AT_SYSTEM).unwrap_or_default()
     }
 
+    /// The version of the catalogs, which names directories in tablespaces.
+    #[must_use]
+    pub fn catalog_version(&self) -> u32 {
+        u32_at(&self.0, AT_CATALOG).unwrap_or_default()
+    }
+
     /// The last checkpoint's record.
     #[must_use]
     pub fn checkpoint_position(&self) -> WalPosition {
@@ -65,6 +83,14 @@ impl ControlFile {
     /// The last checkpoint.
     pub fn checkpoint(&self) -> Result<Checkpoint, Underivable> {
         Checkpoint::read(Fields(&self.0[AT_CHECKPOINT_COPY..]).bytes(CHECKPOINT_LEN)?)
+    }
+
+    /// What a checkpoint says of `wal_level`: nothing until 16.
+    #[must_use]
+    pub fn wal_level_of_checkpoints(&self) -> u32 {
+        let since = version(Major::V17);
+        let says = u32_at(&self.0, AT_VERSION).is_some_and(|version| version >= since);
+        if says { u32_at(&self.0, AT_WAL_LEVEL).unwrap_or_default() } else { 0 }
     }
 
     /// Whether changes of hint bits are logged.
@@ -92,7 +118,7 @@ impl ControlFile {
         for at in order {
             self.put(at, data.bytes(4)?);
         }
-        self.put(172, data.bytes(4)?);
+        self.put(AT_WAL_LEVEL, data.bytes(4)?);
         self.put(AT_HINTS_LOGGED, data.bytes(1)?);
         self.put(AT_COMMIT_TIMES, data.bytes(1)?);
         Ok(())

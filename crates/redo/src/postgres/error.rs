@@ -1,9 +1,14 @@
 //! Why a block cannot be derived from a record.
 
+use super::major::Major;
+
 /// Why redo cannot say what a block is after a record. It is a value for the caller to report and to answer with a
 /// page image; the block that was being changed is to be thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Underivable {
+    /// The log is of a major version whose redo is not written.
+    #[error("redo is not written for {0}")]
+    NotWritten(Major),
     /// No redo is known for the record's resource manager and operation.
     #[error("resource manager {manager} operation {operation:#04x} is not known")]
     UnknownRecord {

@@ -4,14 +4,12 @@
 
 use super::decode::record::{Record, Relation};
 use super::error::Underivable;
+use super::major::Major;
 use super::manager;
 use super::xact::{self, Xact};
 
 const SMGR_CREATE: u8 = 0x10;
 const SMGR_TRUNCATE: u8 = 0x20;
-const DBASE_CREATE_FILE_COPY: u8 = 0x00;
-const DBASE_CREATE_WAL_LOG: u8 = 0x10;
-const DBASE_DROP: u8 = 0x20;
 const TBLSPC_CREATE: u8 = 0x00;
 const TBLSPC_DROP: u8 = 0x10;
 
@@ -140,24 +138,41 @@ fn smgr<'a>(record: &Record<'a>) -> Result<FileChange<'a>, Underivable> {
     }
 }
 
+/// What a record does to a database.
+#[derive(Clone, Copy)]
+enum DatabaseChange {
+    CreateByCopy,
+    CreateByLog,
+    Drop,
+}
+
+/// What differs by version: what the numbers of the operations mean. Since 15 there is one more.
+fn database_change(record: &Record<'_>) -> Option<DatabaseChange> {
+    use DatabaseChange::{CreateByCopy, CreateByLog, Drop};
+    let operations = match record.major {
+        Major::V14 => &[CreateByCopy, Drop][..],
+        Major::V15 | Major::V16 | Major::V17 | Major::V18 => &[CreateByCopy, CreateByLog, Drop],
+    };
+    operations.get(usize::from(record.operation() >> 4)).copied()
+}
+
 fn dbase<'a>(record: &Record<'a>, mut each: impl FnMut(FileChange<'a>)) -> Result<(), Underivable> {
     let mut main = record.fields();
     let database = main.u32()?;
-    match record.operation() {
-        DBASE_CREATE_FILE_COPY => {
+    match database_change(record).ok_or_else(|| unknown(record))? {
+        DatabaseChange::CreateByCopy => {
             let to = Directory { tablespace: main.u32()?, database };
             let (database, tablespace) = (main.u32()?, main.u32()?);
             each(FileChange::CloneDatabase { to, from: Directory { tablespace, database } });
         }
-        DBASE_CREATE_WAL_LOG => {
+        DatabaseChange::CreateByLog => {
             each(FileChange::CreateDatabase(Directory { tablespace: main.u32()?, database }));
         }
-        DBASE_DROP => {
+        DatabaseChange::Drop => {
             for _ in 0..main.u32()? {
                 each(FileChange::DropDatabase(Directory { tablespace: main.u32()?, database }));
             }
         }
-        _ => return Err(unknown(record)),
     }
     Ok(())
 }

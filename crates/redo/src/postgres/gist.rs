@@ -4,7 +4,8 @@ use super::btree::tuple::IndexTuple;
 use super::decode::record::{BlockReference, Record};
 use super::error::Underivable;
 use super::fields::{Fields, Offsets};
-use super::outcome::Outcome;
+use super::major::Major;
+use super::outcome::{Outcome, Settings};
 use super::page::{PAGE_HEADER_LEN, Page};
 use super::position::WalPosition;
 
@@ -32,12 +33,13 @@ pub(crate) fn redo(
     record: &Record<'_>,
     reference: &BlockReference,
     page: &mut Page<'_>,
+    settings: Settings,
 ) -> Result<Outcome, Underivable> {
     let operation = record.operation();
     match (operation, reference.id) {
-        (PAGE_UPDATE, 0) => page_update(record, reference, page)?,
+        (PAGE_UPDATE, 0) => page_update(record, reference, page, settings)?,
         (PAGE_UPDATE, 1) | (PAGE_SPLIT, 0) => clear_follow_right(record, page)?,
-        (DELETE, 0) => delete(record, page)?,
+        (DELETE, 0) => delete(record, page, settings)?,
         (PAGE_SPLIT, _) => page_split(record, reference, page)?,
         (PAGE_DELETE, 0) => {
             let xid = record.fields().u64()?;
@@ -113,6 +115,7 @@ fn page_update(
     record: &Record<'_>,
     reference: &BlockReference,
     page: &mut Page<'_>,
+    settings: Settings,
 ) -> Result<(), Underivable> {
     let mut main = record.fields();
     let (deleted, inserted) = (main.u16()?, main.u16()?);
@@ -122,7 +125,7 @@ fn page_update(
         page.overwrite_item(number, next_tuple(&mut data)?)?;
     } else if deleted > 0 {
         page.delete_items(data.offsets(deleted.into())?.iter())?;
-        mark_tuples_deleted(page)?;
+        mark_tuples_deleted(page, settings)?;
     }
     while !data.0.is_empty() {
         page.push_item(next_tuple(&mut data)?)?;
@@ -131,9 +134,9 @@ fn page_update(
 }
 
 /// On a leaf, remembers that tuples were deleted. Follows `GistMarkTuplesDeleted`.
-fn mark_tuples_deleted(page: &mut Page<'_>) -> Result<(), Underivable> {
+fn mark_tuples_deleted(page: &mut Page<'_>, settings: Settings) -> Result<(), Underivable> {
     let mut opaque = Opaque::of(page)?;
-    if opaque.flags() & LEAF != 0 {
+    if settings.marks_gist_deletions && opaque.flags() & LEAF != 0 {
         opaque.change_flags(TUPLES_DELETED, 0);
     }
     Ok(())
@@ -147,15 +150,25 @@ fn next_tuple<'a>(data: &mut Fields<'a>) -> Result<&'a [u8], Underivable> {
     data.bytes(len)
 }
 
+/// What differs by version: since 16 a deletion says before its offsets whether it concerns a catalog, for standbys.
+const fn delete_padding(major: Major) -> usize {
+    match major {
+        Major::V14 | Major::V15 => 0,
+        Major::V16 | Major::V17 | Major::V18 => 2,
+    }
+}
+
 /// Follows `gistRedoDeleteRecord`.
-fn delete(record: &Record<'_>, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn delete(record: &Record<'_>, page: &mut Page<'_>, settings: Settings) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(4)?;
     let count = usize::from(main.u16()?);
+    main.skip(delete_padding(record.major))?;
     if !main.0.is_empty() {
         page.delete_items(Offsets::all(main.bytes(count * 2)?).iter())?;
     }
-    Opaque::of(page)?.change_flags(TUPLES_DELETED, HAS_GARBAGE);
+    let mark = if settings.marks_gist_deletions { TUPLES_DELETED } else { 0 };
+    Opaque::of(page)?.change_flags(mark, HAS_GARBAGE);
     Ok(())
 }
 

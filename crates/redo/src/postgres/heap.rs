@@ -3,10 +3,11 @@
 use super::decode::record::{BlockReference, Record};
 use super::error::Underivable;
 use super::fields::Fields;
+use super::manager;
 use super::outcome::Outcome;
 use super::page::{ItemState, MAX_HEAP_ITEMS, PD_ALL_VISIBLE, Page};
 use super::tuple::{TUPLE_HEADER_LEN, Tuple, xid_precedes};
-use super::visibility::{ALL_FROZEN, BOTH};
+use super::visibility::{self, ALL_FROZEN, BOTH};
 
 pub(crate) const INSERT: u8 = 0x00;
 pub(crate) const DELETE: u8 = 0x10;
@@ -57,6 +58,7 @@ pub(crate) fn redo(
         (CONFIRM, 0) => confirm(record, reference, page)?,
         (LOCK, 0) => lock(record, reference, page)?,
         (INPLACE, 0) => inplace(record, reference, page)?,
+        (INSERT | DELETE | LOCK, 1) => return visibility::clear_named(record, reference, page),
         (INSERT | DELETE | TRUNCATE | CONFIRM | LOCK | INPLACE, id) => {
             return Err(Underivable::UnknownReference { manager: record.manager, operation, id });
         }
@@ -79,6 +81,11 @@ pub(crate) fn cleared_bits(record: &Record<'_>) -> Option<(u8, u8)> {
         LOCK => (if main.get(7)? & LOCK_CLEARS_FROZEN != 0 { ALL_FROZEN } else { 0 }, 0),
         _ => return None,
     })
+}
+
+/// Whether the record is an update: it can name two blocks of the heap, others one.
+pub(crate) fn is_update(record: &Record<'_>) -> bool {
+    record.manager == manager::HEAP && matches!(record.operation() & OPERATION_MASK, UPDATE | HOT_UPDATE)
 }
 
 /// Fails on flags that this version does not know.
@@ -190,7 +197,8 @@ struct Update {
     new_number: u16,
 }
 
-/// Follows `heap_xlog_update`: reference 0 is the new tuple's block, 1 the old one's if that is another.
+/// Follows `heap_xlog_update`: reference 0 is the new tuple's block, 1 the old one's if that is another; further ones are
+/// pages of the map.
 fn update(
     record: &Record<'_>,
     reference: &BlockReference,
@@ -217,10 +225,7 @@ fn update(
             let new = record.reference(0).ok_or(Underivable::BadRecord("an update without a new block"))?;
             update_old(record, &update, new.tag.block, page)?;
         }
-        id => {
-            let operation = record.operation();
-            return Err(Underivable::UnknownReference { manager: record.manager, operation, id });
-        }
+        _ => return visibility::clear_named(record, reference, page),
     }
     Ok(Outcome::Changed)
 }

@@ -63,7 +63,7 @@ pub fn is_sequence(page: &mut Page<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode::build::Content;
+    use super::super::decode::build::{Content, raw};
     use super::super::decode::record::decode;
     use super::*;
     use crate::postgres::position::BLOCK_LEN;
@@ -74,7 +74,7 @@ mod tests {
         let mut observe = |content: Content| {
             let bytes = content.record(WalPosition(64));
             let mut references = Vec::new();
-            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            let record = decode(raw(&bytes), &mut references).unwrap();
             running.observe(&record).unwrap();
         };
         for &xid in xids {

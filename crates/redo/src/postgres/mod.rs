@@ -1,9 +1,10 @@
-//! PostgreSQL's write-ahead log: its records, and what they make of blocks. PostgreSQL 15.
+//! PostgreSQL's write-ahead log: its records, and what they make of blocks. PostgreSQL 15 and 17.
 //!
 //! Everything is pure: bytes in, values out. Ported from PostgreSQL's own redo (see `NOTICE`); the files follow its
 //! resource managers, and each handler names the function that it follows.
 //!
 //! * [`decode`]: records out of bytes as they arrive, with their block references and images;
+//! * [`major`], [`release`]: the versions, and where they differ;
 //! * [`redo`]: a block after a record; [`visibility`]: bits that records clear without naming the map's block;
 //! * [`page`], [`tuple`]: the layout of pages and heap tuples;
 //! * [`heap`], [`heap2`], [`btree`], [`hash`], [`gin`], [`gist`], [`spgist`], [`brin`], [`sequence`], [`generic`]: the
@@ -32,6 +33,7 @@ mod hash;
 mod heap;
 mod heap2;
 pub mod hold;
+pub mod major;
 pub mod manager;
 pub mod mask;
 pub mod origins;
@@ -39,6 +41,7 @@ mod outcome;
 pub mod page;
 mod position;
 pub mod recovery;
+pub mod release;
 pub mod running;
 mod sequence;
 pub mod slru;
@@ -91,7 +94,7 @@ pub fn redo(
         manager::BTREE => btree::redo(record, reference, &mut page)?,
         manager::HASH => hash::redo(record, reference, &mut page)?,
         manager::GIN => gin::redo(record, reference, &mut page)?,
-        manager::GIST => gist::redo(record, reference, &mut page)?,
+        manager::GIST => gist::redo(record, reference, &mut page, settings)?,
         manager::SPGIST => spgist::redo(record, reference, &mut page)?,
         manager::BRIN => brin::redo(record, reference, &mut page)?,
         manager::SEQ => sequence::redo(record, reference, &mut page)?,

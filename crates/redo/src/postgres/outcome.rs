@@ -13,9 +13,11 @@ pub enum Outcome {
     AlreadyThere,
 }
 
-/// Settings of the server that change what redo does.
+/// Settings and properties of the server that change what redo does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whether changes of hint bits count as changes (`XLogHintBitIsNeeded`): with data checksums or `wal_log_hints`.
     pub hints_logged: bool,
+    /// Whether GiST pages remember that tuples were deleted: [`super::release::Release::marks_gist_deletions`].
+    pub marks_gist_deletions: bool,
 }

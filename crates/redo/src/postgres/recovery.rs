@@ -42,14 +42,14 @@ impl Recovered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::build::{Content, raw};
     use crate::postgres::decode::record::decode;
 
     fn read(info: u8, main: Vec<u8>) -> Result<Option<Recovered>, Underivable> {
         let content = Content { xid: 0, manager: manager::XLOG, info, blocks: vec![], main };
         let bytes = content.record(WalPosition(64));
         let mut references = Vec::new();
-        let record = decode(&bytes, WalPosition(128), WalPosition(256), &mut references).unwrap();
+        let record = decode(raw(&bytes), &mut references).unwrap();
         Recovered::of(&record)
     }
 

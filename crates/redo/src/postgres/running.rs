@@ -76,7 +76,7 @@ impl RunningXids {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::build::{Content, raw};
     use crate::postgres::decode::record::decode;
     use crate::postgres::position::WalPosition;
 
@@ -86,7 +86,7 @@ mod tests {
         let mut observe = |xid, manager, info, main: Vec<u8>| {
             let bytes = Content { xid, manager, info, blocks: vec![], main }.record(WalPosition(64));
             let mut references = Vec::new();
-            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            let record = decode(raw(&bytes), &mut references).unwrap();
             running.observe(&record).unwrap();
             running.len()
         };

@@ -4,6 +4,7 @@
 use super::decode::record::Record;
 use super::error::Underivable;
 use super::fields::{Fields, u32_at};
+use super::major::Major;
 use super::manager;
 use super::page::Block;
 use super::position::BLOCK_LEN;
@@ -87,6 +88,8 @@ pub enum Status {
 pub enum SlruChange {
     /// A page begins, all zeroes.
     Zero(Slru, u32),
+    /// A page is there from now on: all zeroes if it was not, else as it is.
+    Begin(Slru, u32),
     /// Segments before the one with that page are gone ([`is_truncated`]).
     Truncate(Slru, u32),
     /// Segments of members are gone: from that of the first page up to that of the second, exclusive, around the wrap.
@@ -116,11 +119,11 @@ pub enum SlruChange {
 }
 
 impl SlruChange {
-    /// The page that changes; `None` for a truncation.
+    /// The page that changes, which is zeroes if it was absent; `None` for a truncation.
     #[must_use]
     pub fn page(&self) -> Option<(Slru, u32)> {
         Some(match *self {
-            Self::Zero(slru, page) => (slru, page),
+            Self::Zero(slru, page) | Self::Begin(slru, page) => (slru, page),
             Self::Truncate(..) | Self::TruncateMembers(..) => return None,
             Self::Ended(xid, _) => (Slru::Status, xid / XIDS_PER_STATUS_PAGE),
             Self::Timed { xid, .. } => (Slru::Time, xid / XIDS_PER_TIME_PAGE),
@@ -133,7 +136,7 @@ impl SlruChange {
     pub fn apply(&self, block: &mut Block) {
         match *self {
             Self::Zero(..) => block.fill(0),
-            Self::Truncate(..) | Self::TruncateMembers(..) => {}
+            Self::Begin(..) | Self::Truncate(..) | Self::TruncateMembers(..) => {}
             // Follows `TransactionIdSetStatusBit`.
             Self::Ended(xid, status) => {
                 let byte = &mut block[(xid % XIDS_PER_STATUS_PAGE / 4) as usize];
@@ -186,13 +189,15 @@ pub struct SlruRedo {
     rules: SlruRules,
     /// A page of offsets that the record of a multixact began; the record that begins it must not empty it again.
     begun: Option<u32>,
+    /// The page of offsets that was begun last.
+    newest: Option<u32>,
 }
 
 impl SlruRedo {
     /// The state at the beginning of a log.
     #[must_use]
     pub fn new(rules: SlruRules) -> Self {
-        Self { rules, begun: None }
+        Self { rules, begun: None, newest: None }
     }
 
     /// Whether commit times are kept.
@@ -253,12 +258,15 @@ impl SlruRedo {
         let mut main = record.fields();
         match record.operation() {
             MULTIXACT_ZERO_OFF_PAGE => {
-                let page = main.u32()?;
+                let page = page_number(record.major, &mut main)?;
                 if self.begun.take() != Some(page) {
                     each(SlruChange::Zero(Slru::Offsets, page));
+                    self.newest = Some(page);
                 }
             }
-            MULTIXACT_ZERO_MEM_PAGE => each(SlruChange::Zero(Slru::Members, main.u32()?)),
+            MULTIXACT_ZERO_MEM_PAGE => {
+                each(SlruChange::Zero(Slru::Members, page_number(record.major, &mut main)?));
+            }
             MULTIXACT_CREATE_ID => self.create(main, each)?,
             MULTIXACT_TRUNCATE_ID => {
                 main.skip(8)?;
@@ -281,10 +289,17 @@ impl SlruRedo {
         self.begun = None;
         if self.rules.next_offset {
             let next = multi.wrapping_add(1).max(FIRST_MULTIXACT);
-            let page = next / OFFSETS_PER_PAGE;
-            if page != multi / OFFSETS_PER_PAGE {
-                each(SlruChange::Zero(Slru::Offsets, page));
-                self.begun = Some(page);
+            let (page, before) = (next / OFFSETS_PER_PAGE, multi / OFFSETS_PER_PAGE);
+            // A server of this minor release has begun the next page before, and another multixact may already be in
+            // it. One that wrote the log before it was updated has not.
+            match self.newest {
+                _ if page == before => {}
+                Some(newest) if newest != before => {}
+                newest => {
+                    let begin = if newest.is_some() { SlruChange::Zero } else { SlruChange::Begin };
+                    each(begin(Slru::Offsets, page));
+                    (self.begun, self.newest) = (Some(page), Some(page));
+                }
             }
             // 0 stands for "not yet written".
             each(SlruChange::Begins(next, offset.wrapping_add(count).max(1)));
@@ -301,9 +316,19 @@ impl SlruRedo {
     }
 }
 
-/// Follows `clog_redo` and `commit_ts_redo`. Page numbers have 32 bits up to 16 and 64 from 17 on.
+/// What differs by version: page numbers have 64 bits since 17. More than 32 of them are not used.
+pub(super) fn page_number(major: Major, main: &mut Fields<'_>) -> Result<u32, Underivable> {
+    match major {
+        Major::V14 | Major::V15 | Major::V16 => main.u32(),
+        Major::V17 | Major::V18 => {
+            u32::try_from(main.u64()?).map_err(|_| Underivable::BadRecord("there is no page of that number"))
+        }
+    }
+}
+
+/// Follows `clog_redo` and `commit_ts_redo`.
 fn page_record(record: &Record<'_>, slru: Slru, zero: u8, truncate: u8) -> Result<SlruChange, Underivable> {
-    let page = record.fields().u32()?;
+    let page = page_number(record.major, &mut record.fields())?;
     match record.operation() {
         operation if operation == zero => Ok(SlruChange::Zero(slru, page)),
         operation if operation == truncate => Ok(SlruChange::Truncate(slru, page)),
@@ -319,7 +344,7 @@ pub(crate) fn newer(one: u32, other: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::decode::build::Content;
+    use crate::postgres::decode::build::{Content, raw};
     use crate::postgres::decode::record::decode;
     use crate::postgres::position::WalPosition;
 
@@ -353,20 +378,27 @@ mod tests {
         }
     }
 
-    /// What the record of multixact 2047, the last of its page, with two members at offset 10 changes, and then the
-    /// record that begins the next page.
-    fn created(next_offset: bool) -> Vec<SlruChange> {
+    /// The record of multixact 2047, the last of its page, with two members at offset 10.
+    const CREATED: (u8, &[u32]) = (MULTIXACT_CREATE_ID, &[2047, 10, 2, 700, 1, 701, 4]);
+    /// The record that begins the next page.
+    const NEXT_PAGE: (u8, &[u32]) = (MULTIXACT_ZERO_OFF_PAGE, &[1]);
+    const MEMBERS: [SlruChange; 2] = [
+        SlruChange::Member { offset: 10, xid: 700, status: 1 },
+        SlruChange::Member { offset: 11, xid: 701, status: 4 },
+    ];
+    const BEGINS: SlruChange = SlruChange::Begins(2047, 10);
+    const NEXT_BEGINS: SlruChange = SlruChange::Begins(2048, 12);
+
+    /// What records of multixacts change.
+    fn changes(next_offset: bool, records: &[(u8, &[u32])]) -> Vec<SlruChange> {
         let mut redo = SlruRedo::new(SlruRules { next_offset, commit_times: false });
-        let mut main = Vec::new();
-        for word in [2047_u32, 10, 2, 700, 1, 701, 4] {
-            main.extend_from_slice(&word.to_le_bytes());
-        }
         let mut changes = Vec::new();
-        for (info, main) in [(MULTIXACT_CREATE_ID, main), (MULTIXACT_ZERO_OFF_PAGE, vec![1, 0, 0, 0])] {
+        for &(info, words) in records {
+            let main = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let content = Content { xid: 700, manager: manager::MULTIXACT, info, blocks: vec![], main };
             let bytes = content.record(WalPosition(64));
             let mut references = Vec::new();
-            let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+            let record = decode(raw(&bytes), &mut references).unwrap();
             redo.changes(&record, |change| changes.push(change)).unwrap();
         }
         changes
@@ -374,15 +406,45 @@ mod tests {
 
     #[test]
     fn a_multixact_writes_the_next_ones_offset_from_15_16_on() {
-        let members = [
-            SlruChange::Member { offset: 10, xid: 700, status: 1 },
-            SlruChange::Member { offset: 11, xid: 701, status: 4 },
-        ];
-        let begins = SlruChange::Begins(2047, 10);
+        let [one, other] = MEMBERS;
         let page = SlruChange::Zero(Slru::Offsets, 1);
-        assert_eq!(created(false), [begins, members[0], members[1], page]);
-        // The page begins with the offset, and its own record must not empty it again.
-        assert_eq!(created(true), [begins, page, SlruChange::Begins(2048, 12), members[0], members[1]]);
+        assert_eq!(changes(false, &[CREATED, NEXT_PAGE]), [BEGINS, one, other, page]);
+        assert_eq!(changes(true, &[NEXT_PAGE, CREATED]), [page, BEGINS, NEXT_BEGINS, one, other]);
+    }
+
+    /// The page begins with the offset, and its own record must not empty it again.
+    #[test]
+    fn the_next_page_begins_with_a_multixact_of_a_server_that_was_updated_later() {
+        let [one, other] = MEMBERS;
+        let is_there = SlruChange::Begin(Slru::Offsets, 1);
+        assert_eq!(changes(true, &[CREATED, NEXT_PAGE]), [BEGINS, is_there, NEXT_BEGINS, one, other]);
+        let (this, next) = (SlruChange::Zero(Slru::Offsets, 0), SlruChange::Zero(Slru::Offsets, 1));
+        let first = (MULTIXACT_ZERO_OFF_PAGE, &[0_u32][..]);
+        let expected = [this, BEGINS, next, NEXT_BEGINS, one, other];
+        assert_eq!(changes(true, &[first, CREATED, NEXT_PAGE]), expected);
+    }
+
+    /// Two sessions make multixacts 2047 and 2048 at once, and the later one's record comes first.
+    #[test]
+    fn a_multixact_does_not_empty_the_page_that_a_later_one_is_in() {
+        let later = (MULTIXACT_CREATE_ID, &[2048_u32, 12, 1, 702, 1][..]);
+        let mut page = Box::new([0xff; BLOCK_LEN]);
+        for change in changes(true, &[NEXT_PAGE, later, CREATED]) {
+            if change.page() == Some((Slru::Offsets, 1)) {
+                change.apply(&mut page);
+            }
+        }
+        assert_eq!([u32_at(&page[..], 0), u32_at(&page[..], 4)], [Some(12), Some(13)]);
+    }
+
+    #[test]
+    fn page_numbers_have_64_bits_since_17() {
+        let main = [7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0];
+        for (major, left) in [(Major::V15, 8), (Major::V17, 4)] {
+            let mut fields = Fields(&main);
+            assert_eq!((page_number(major, &mut fields), fields.0.len()), (Ok(7), left));
+        }
+        assert!(page_number(Major::V17, &mut Fields(&[0, 0, 0, 0, 1, 0, 0, 0])).is_err());
     }
 
     #[test]

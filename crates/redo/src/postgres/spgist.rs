@@ -4,6 +4,7 @@ use super::btree::tuple::IndexTuple;
 use super::decode::record::{BlockReference, Record};
 use super::error::Underivable;
 use super::fields::{Fields, Offsets, align8, u16_at, u32_at};
+use super::major::Major;
 use super::outcome::Outcome;
 use super::page::Page;
 use super::position::BLOCK_LEN;
@@ -404,11 +405,20 @@ fn vacuum_leaf(record: &Record<'_>, page: &mut Page<'_>) -> Result<(), Underivab
     links.iter().zip(nexts.iter()).try_for_each(|(number, next)| set_next(page, number, next))
 }
 
+/// What differs by version: how much the record says for standbys before its offsets. Since 16 also whether it concerns a
+/// catalog.
+const fn horizon_len(major: Major) -> usize {
+    match major {
+        Major::V14 | Major::V15 => 4,
+        Major::V16 | Major::V17 | Major::V18 => 6,
+    }
+}
+
 /// Follows `spgRedoVacuumRedirect`.
 fn vacuum_redirect(record: &Record<'_>, page: &mut Page<'_>) -> Result<(), Underivable> {
     let mut main = record.fields();
     let (redirects, first_placeholder) = (main.u16()?, main.u16()?);
-    main.skip(4)?;
+    main.skip(horizon_len(record.major))?;
     for number in main.offsets(redirects.into())?.iter() {
         let item = page.item_mut(number)?;
         let header = u32_at(item, 0).filter(|_| item.len() >= align8(DEAD_TUPLE_LEN));

@@ -3,13 +3,12 @@
 
 use super::checkpoint::{CHECKPOINT_LEN, CHECKPOINT_SHUTDOWN, Checkpoint};
 use super::decode::record::RECORD_HEADER_LEN;
-use super::decode::stream::{LONG_PAGE_HEADER_LEN, LogFormat, SHORT_PAGE_HEADER_LEN, crc_of};
+use super::decode::stream::LogFormat;
+use super::decode::write::{LogWriter, PageOrigin};
 use super::manager;
-use super::position::{BLOCK_LEN, WalPosition};
+use super::position::WalPosition;
 
 const ID_DATA_SHORT: u8 = 255;
-const PAGE_CONTINUES_RECORD: u16 = 1;
-const PAGE_LONG_HEADER: u16 = 2;
 
 /// A log's end and what the headers of its pages repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,72 +37,25 @@ pub struct Appended {
 /// Appends a shutdown checkpoint. Its link to the record before is exact, since replicas check it.
 #[must_use]
 pub fn shutdown_checkpoint(log: &LogEnd, mut checkpoint: Checkpoint) -> Appended {
-    let mut pages = Pages { log, timeline: checkpoint.timeline, bytes: Vec::new() };
-    pages.header_if_due(0);
-    let start = pages.end();
+    let LogEnd { format, system_identifier, last, end } = *log;
+    let origin = PageOrigin { format, system_identifier, timeline: checkpoint.timeline };
+    let mut writer = LogWriter::new(origin, end, last);
+    let start = writer.begin();
     checkpoint.redo = start;
     checkpoint.oldest_active_xid = 0;
-    let record = record(log.last, &checkpoint);
-    let mut rest = &record[..];
-    while !rest.is_empty() {
-        pages.header_if_due(rest.len());
-        let room = BLOCK_LEN - pages.end().page_offset();
-        let (now, later) = rest.split_at(room.min(rest.len()));
-        pages.bytes.extend_from_slice(now);
-        rest = later;
-    }
-    let padded = pages.bytes.len().next_multiple_of(8);
-    pages.bytes.resize(padded, 0);
-    Appended { checkpoint, start, bytes: pages.bytes }
+    writer.append(&mut record(&checkpoint));
+    Appended { checkpoint, start, bytes: writer.bytes().to_vec() }
 }
 
-fn record(prev: WalPosition, checkpoint: &Checkpoint) -> Vec<u8> {
+/// The checkpoint's record, without link and checksum.
+fn record(checkpoint: &Checkpoint) -> Vec<u8> {
     let len = RECORD_HEADER_LEN + 2 + CHECKPOINT_LEN;
-    let mut record = (len as u32).to_le_bytes().to_vec();
-    record.extend_from_slice(&0_u32.to_le_bytes());
-    record.extend_from_slice(&prev.0.to_le_bytes());
-    record.extend_from_slice(&[CHECKPOINT_SHUTDOWN, manager::XLOG, 0, 0, 0, 0, 0, 0]);
+    let mut record = vec![0; RECORD_HEADER_LEN];
+    record[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    record[16..18].copy_from_slice(&[CHECKPOINT_SHUTDOWN, manager::XLOG]);
     record.extend_from_slice(&[ID_DATA_SHORT, CHECKPOINT_LEN as u8]);
     record.extend_from_slice(&checkpoint.bytes());
-    let crc = crc_of(&record).to_le_bytes();
-    record[20..24].copy_from_slice(&crc);
     record
-}
-
-struct Pages<'a> {
-    log: &'a LogEnd,
-    timeline: u32,
-    bytes: Vec<u8>,
-}
-
-impl Pages<'_> {
-    fn end(&self) -> WalPosition {
-        self.log.end.after(self.bytes.len())
-    }
-
-    /// At the beginning of a page, its header (`XLogPageHeaderData`); `missing` bytes of a record follow it.
-    fn header_if_due(&mut self, missing: usize) {
-        let page = self.end();
-        if page.page_offset() != 0 {
-            return;
-        }
-        let long = page.0.is_multiple_of(self.log.format.segment_len);
-        let continues = if missing > 0 && !self.bytes.is_empty() { PAGE_CONTINUES_RECORD } else { 0 };
-        let flags = continues | if long { PAGE_LONG_HEADER } else { 0 };
-        let len = if long { LONG_PAGE_HEADER_LEN } else { SHORT_PAGE_HEADER_LEN };
-        let mut header = vec![0; len];
-        header[..2].copy_from_slice(&self.log.format.page_magic.to_le_bytes());
-        header[2..4].copy_from_slice(&flags.to_le_bytes());
-        header[4..8].copy_from_slice(&self.timeline.to_le_bytes());
-        header[8..16].copy_from_slice(&page.0.to_le_bytes());
-        header[16..20].copy_from_slice(&(missing as u32).to_le_bytes());
-        if long {
-            header[24..32].copy_from_slice(&self.log.system_identifier.to_le_bytes());
-            header[32..36].copy_from_slice(&(self.log.format.segment_len as u32).to_le_bytes());
-            header[36..40].copy_from_slice(&(BLOCK_LEN as u32).to_le_bytes());
-        }
-        self.bytes.extend_from_slice(&header);
-    }
 }
 
 #[cfg(test)]
@@ -123,16 +75,16 @@ mod tests {
             let mut log = Log::new();
             let last =
                 log.append(&Content { xid: 700, manager: 10, info: 0, blocks: vec![], main: vec![1; len] });
-            let end = log.start.after(log.bytes.len());
+            let end = log.start().after(log.bytes().len());
             let ended = LogEnd { format: FORMAT, system_identifier: 7, last, end };
             let appended = shutdown_checkpoint(&ended, checkpoint);
-            let bytes = [&log.bytes[..], &appended.bytes].concat();
-            let mut stream = WalStream::new(FORMAT, log.start);
+            let bytes = [log.bytes(), &appended.bytes].concat();
+            let mut stream = WalStream::new(FORMAT, log.start());
             let mut input = &bytes[..];
             let mut found = None;
             while let Next::Record(raw) = stream.next(&mut input).unwrap() {
                 let mut references = Vec::new();
-                let record = decode(raw.bytes, raw.start, raw.end, &mut references).unwrap();
+                let record = decode(raw, &mut references).unwrap();
                 found = Checkpoint::of(&record).unwrap().map(|found| (found, record.start, record.prev));
             }
             assert_eq!(found, Some(((appended.checkpoint, true), appended.start, last)), "{len}");

@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::decode::build::{Block as BuiltBlock, Content};
+use super::decode::build::{Block as BuiltBlock, Content, raw, raw_of};
 use super::decode::record::{BlockTag, Relation, decode};
+use super::major::Major;
 use super::page::{Block, Page};
 use super::{BLOCK_LEN, Outcome, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility};
 
 const RELATION: Relation = Relation { tablespace: 1663, database: 5, number: 16384 };
-const START: WalPosition = WalPosition(0x0100_0000);
-const SETTINGS: Settings = Settings { hints_logged: true };
+const SETTINGS: Settings = Settings { hints_logged: true, marks_gist_deletions: true };
 
 /// Special space by access method: heap, index, map and sequence pages.
 fn any_page() -> impl Strategy<Value = Box<Block>> {
@@ -69,7 +69,7 @@ proptest! {
     fn redo_of_any_record_on_any_page_does_not_panic(content in any_content(), page in any_page()) {
         let bytes = content.record(WalPosition(64));
         let mut references = Vec::new();
-        let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+        let record = decode(raw(&bytes), &mut references).unwrap();
         for clear in visibility::implicit_clears(&record).into_iter().flatten() {
             visibility::clear(&mut Page::new(&mut page.clone()), clear);
         }
@@ -102,10 +102,98 @@ fn content(manager: u8, info: u8, main: Vec<u8>, data: Vec<u8>) -> Content {
 }
 
 fn apply(content: &Content, block: &mut Block) -> Result<Outcome, Underivable> {
+    apply_as(Major::V15, content, block)
+}
+
+fn apply_as(major: Major, content: &Content, block: &mut Block) -> Result<Outcome, Underivable> {
     let bytes = content.record(WalPosition(64));
     let mut references = Vec::new();
-    let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+    let record = decode(raw_of(major, &bytes), &mut references).unwrap();
     redo(&record, &record.references[0], block, SETTINGS)
+}
+
+/// A page with three items, the first of which is a redirection to SP-GiST.
+fn page_of_three(special: usize) -> Block {
+    const REDIRECTION: [u8; 16] = [65, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 7, 0, 0, 0];
+    let mut block = [0; BLOCK_LEN];
+    let mut page = Page::new(&mut block);
+    page.init(special);
+    for item in [REDIRECTION, [2; 16], [3; 16]] {
+        page.push_item(&item).unwrap();
+    }
+    block
+}
+
+/// Since 16 records say for standbys, before the numbers of the items, whether they concern a catalog.
+#[test]
+fn items_are_the_same_behind_what_standbys_need() {
+    let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    for (manager, operation, special, until_15, since_16) in [
+        (manager::GIST, 0x10, 16, words(&[7, 0, 1, 2]), words(&[7, 0, 1, 1, 2])),
+        (manager::HASH, 0xc0, 16, words(&[7, 0, 1, 0, 2]), words(&[7, 0, 1, 1, 2])),
+        (manager::SPGIST, 0x80, 8, words(&[1, 0, 7, 0, 1]), words(&[1, 0, 7, 0, 1, 1])),
+        (manager::BTREE, 0x70, 16, words(&[7, 0, 0, 0]), words(&[7, 0, 0, 0, 1])),
+    ] {
+        let [mut old, mut new] = [page_of_three(special), page_of_three(special)];
+        let of = |main| content(manager, operation, main, vec![]);
+        assert_eq!(apply_as(Major::V15, &of(until_15), &mut old), Ok(Outcome::Changed), "{manager}");
+        assert_eq!(apply_as(Major::V17, &of(since_16), &mut new), Ok(Outcome::Changed), "{manager}");
+        let differing: Vec<_> = (10..BLOCK_LEN).filter(|&at| old[at] != new[at]).collect();
+        assert_eq!(differing, [0; 0], "manager {manager}");
+        assert!(old != page_of_three(special));
+    }
+}
+
+/// A page that takes no tuples when a hash index is squeezed changes no longer, since 17.
+#[test]
+fn a_squeezed_page_that_takes_nothing_keeps_its_lsn_since_17() {
+    let mut squeeze = content(manager::HASH, 0x80, vec![9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0], vec![]);
+    squeeze.blocks[0].id = 1;
+    let mut block = page_of_three(16);
+    assert_eq!(apply_as(Major::V17, &squeeze, &mut block), Ok(Outcome::LockOnly));
+    assert!(block == page_of_three(16));
+    assert_eq!(apply_as(Major::V15, &squeeze, &mut block), Ok(Outcome::Changed));
+}
+
+/// An update out of a page, and into another, whose bits are in one page of the map: it is named once.
+#[test]
+fn a_named_page_of_the_map_loses_the_bits_of_both_blocks() {
+    let tag = |fork, block| BlockTag { relation: RELATION, fork, block };
+    let block = |id, tag| BuiltBlock { id, tag, will_init: false, data: vec![], image: None };
+    let update = |old: u32, references: &[(u8, BlockTag)]| {
+        let mut blocks = vec![block(0, tag(0, 1)), block(1, tag(0, old))];
+        blocks.extend(references.iter().map(|&(id, tag)| block(id, tag)));
+        let main = vec![0, 0, 0, 0, 1, 0, 0, 3, 0, 0, 0, 0, 1, 0];
+        Content { xid: 700, manager: manager::HEAP, info: 0x20, blocks, main }
+    };
+    let far = visibility::HEAP_BLOCKS_PER_MAP;
+    let cases = [
+        (update(2, &[(2, tag(2, 0))]), 2, Ok((Outcome::Changed, 0b1100_0011))),
+        (update(far, &[(2, tag(2, 0)), (3, tag(2, 1))]), 2, Ok((Outcome::Changed, 0b1111_0011))),
+        (update(far, &[(2, tag(2, 0)), (3, tag(2, 1))]), 3, Ok((Outcome::Changed, 0b1111_1100))),
+        (update(2, &[(3, tag(2, 0))]), 3, Ok((Outcome::Changed, 0b1100_1111))),
+        (update(2, &[(2, tag(2, 1))]), 2, Err(true)),
+        (update(2, &[(4, tag(2, 0))]), 4, Err(false)),
+    ];
+    for (content, id, expected) in cases {
+        let bytes = content.record(WalPosition(64));
+        let mut references = Vec::new();
+        let record = decode(raw_of(Major::V17, &bytes), &mut references).unwrap();
+        assert_eq!(visibility::implicit_clears(&record), [None, None], "the record names pages");
+        let mut map = [0xff; BLOCK_LEN];
+        map[..8].fill(0);
+        let outcome = redo(&record, record.reference(id).unwrap(), &mut map, SETTINGS);
+        let is_bad = |refused| matches!(refused, Underivable::BadRecord(_));
+        assert_eq!(outcome.map(|outcome| (outcome, map[24])).map_err(is_bad), expected, "reference {id}");
+    }
+    // Without a reference the bits are cleared as they were before 17.
+    let bytes = update(2, &[]).record(WalPosition(64));
+    let mut references = Vec::new();
+    let record = decode(raw_of(Major::V17, &bytes), &mut references).unwrap();
+    assert_eq!(
+        visibility::implicit_clears(&record).map(|clear| clear.map(|clear| clear.heap.block)),
+        [Some(2), Some(1)]
+    );
 }
 
 #[test]
@@ -134,7 +222,7 @@ fn bits_of_the_map_are_cleared_where_the_record_says_so() {
     let delete = content(manager::HEAP, 0x10, vec![1, 0, 0, 0, 1, 0, 0, 1], vec![]);
     let bytes = delete.record(WalPosition(64));
     let mut references = Vec::new();
-    let record = decode(&bytes, START, START.after(bytes.len()), &mut references).unwrap();
+    let record = decode(raw(&bytes), &mut references).unwrap();
     let clears: Vec<_> = visibility::implicit_clears(&record).into_iter().flatten().collect();
     let [clear] = clears[..] else { panic!("one block's bits are cleared, not those of {clears:?}") };
     assert_eq!((clear.heap.block, clear.bits, clear.map().block), (2, visibility::BOTH, 0));

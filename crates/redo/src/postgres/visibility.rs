@@ -1,7 +1,10 @@
-//! The visibility map: two bits for every heap block, which some heap records clear without naming the map's block.
+//! The visibility map: two bits for every heap block, which heap records clear, many without naming the map's block.
 //! Ported from `src/backend/access/heap/visibilitymap.c`.
 
-use super::decode::record::{BlockTag, FORK_MAIN, FORK_VISIBILITY, Record};
+use super::decode::record::{BlockReference, BlockTag, FORK_MAIN, FORK_VISIBILITY, Record};
+use super::error::Underivable;
+use super::major::Major;
+use super::outcome::Outcome;
 use super::page::{PAGE_HEADER_LEN, Page};
 use super::position::BLOCK_LEN;
 use super::{heap, heap2, manager};
@@ -82,22 +85,70 @@ pub fn truncate_tail(page: &mut Page<'_>, heap_blocks: u32) {
     block[at + 1..].fill(0);
 }
 
+/// What differs by version: the first reference of a heap record that is a page of the map. From 17.11 and 18.6 on, a
+/// record names the pages whose bits it clears; a record of an older server, or one that found them cleared, names none.
+fn first_map_reference(record: &Record<'_>) -> Option<u8> {
+    match record.major {
+        Major::V14 | Major::V15 | Major::V16 => None,
+        Major::V17 | Major::V18 if heap::is_update(record) => Some(2),
+        Major::V17 | Major::V18 => Some(1),
+    }
+}
+
+/// The heap blocks whose bits a record says that it clears: the old tuple's, and the new one's or the only one.
+fn clears(record: &Record<'_>) -> [Option<Clear>; 2] {
+    let bits = match record.manager {
+        manager::HEAP => heap::cleared_bits(record),
+        manager::HEAP2 => heap2::cleared_bits(record),
+        _ => None,
+    };
+    let Some((new, old)) = bits.filter(|(new, old)| new | old != 0) else { return [None, None] };
+    let new_tag = record.reference(0).map(|reference| reference.tag);
+    let old_tag = record
+        .reference(1)
+        .filter(|reference| reference.tag.fork == FORK_MAIN)
+        .map(|reference| reference.tag)
+        .or(new_tag);
+    let clear = |tag: Option<BlockTag>, bits: u8| {
+        tag.filter(|tag| bits != 0 && tag.fork == FORK_MAIN).map(|heap| Clear { heap, bits })
+    };
+    [clear(old_tag, old), clear(new_tag, new)]
+}
+
 /// The bits that a record clears without a block reference for them, at most two. They are to be cleared even where
 /// the heap's block needs no redo. A record that cannot be read clears nothing; its redo says why.
 ///
 /// Follows the uses of `visibilitymap_clear` in the redo routines of `access/heap/heapam.c`.
 #[must_use]
 pub fn implicit_clears(record: &Record<'_>) -> [Option<Clear>; 2] {
-    let bits = match record.manager {
-        manager::HEAP => heap::cleared_bits(record),
-        manager::HEAP2 => heap2::cleared_bits(record),
-        _ => None,
-    };
-    let Some((new, old)) = bits else { return [None, None] };
-    let new_tag = record.reference(0).map(|reference| reference.tag);
-    let old_tag = record.reference(1).map(|reference| reference.tag).or(new_tag);
-    let clear = |tag: Option<BlockTag>, bits: u8| {
-        tag.filter(|tag| bits != 0 && tag.fork == FORK_MAIN).map(|heap| Clear { heap, bits })
-    };
-    [clear(old_tag, old), clear(new_tag, new)]
+    let clears = clears(record);
+    let is_named = |first: u8| record.references.iter().any(|reference| reference.id >= first);
+    if clears != [None, None] && first_map_reference(record).is_some_and(is_named) {
+        return [None, None];
+    }
+    clears
+}
+
+/// A page of the map that a heap record names, after it: the bits of all blocks are cleared that it says and that are
+/// in the page. Follows `heap_xlog_vm_clear` and the map's part of `heap_xlog_update` in `access/heap/heapam.c`.
+pub(crate) fn clear_named(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<Outcome, Underivable> {
+    let (manager, operation, id) = (record.manager, record.operation(), reference.id);
+    let first = first_map_reference(record).filter(|&first| (first..first * 2).contains(&id));
+    let first = first.ok_or(Underivable::UnknownReference { manager, operation, id })?;
+    // An update names the new tuple's page first; the second is the old one's, which the first holds as well or not.
+    let [old, new] = clears(record);
+    let here = if id == first { [old, new] } else { [old, None] };
+    let mut here = here.into_iter().flatten().filter(|clear| clear.map() == reference.tag).peekable();
+    if here.peek().is_none() {
+        return Err(Underivable::BadRecord("it clears no bit in the page of the map that it names"));
+    }
+    let mut changed = false;
+    for bits in here {
+        changed |= clear(page, bits);
+    }
+    Ok(if changed { Outcome::Changed } else { Outcome::LockOnly })
 }

@@ -4,6 +4,7 @@
 use super::decode::record::{Record, Relation};
 use super::error::Underivable;
 use super::fields::{Fields, align8};
+use super::major::Major;
 use super::manager;
 
 const COMMIT: u8 = 0x00;
@@ -74,6 +75,20 @@ impl Prepared<'_> {
         xids(self.subxids)
     }
 
+    /// The name of its file in `pg_twophase`; `next_xid` is the next transaction, with its epoch above. What differs by
+    /// version: since 17 the epoch is part of the name. Follows `TwoPhaseFilePath` in `access/transam/twophase.c`.
+    #[must_use]
+    pub fn file_name(&self, major: Major, next_xid: u64) -> String {
+        let xid = self.xid;
+        match major {
+            Major::V14 | Major::V15 | Major::V16 => format!("{xid:08X}"),
+            Major::V17 | Major::V18 => {
+                let epoch = (next_xid >> 32).wrapping_sub(u64::from(xid > next_xid as u32)) as u32;
+                format!("{epoch:08X}{xid:08X}")
+            }
+        }
+    }
+
     /// The content of its file in `pg_twophase`: the state and its CRC-32C. Follows `RecreateTwoPhaseFile` in
     /// `access/transam/twophase.c`.
     #[must_use]
@@ -117,7 +132,8 @@ pub fn read<'a>(record: &Record<'a>) -> Result<Xact<'a>, Underivable> {
             let xid = main.u32()?;
             main.skip(16)?;
             let count = main.u32()? as usize;
-            main.skip(22)?;
+            // The numbers of relations to drop, of statistics, and of invalidations; whether there are such at once.
+            main.skip(if dropped_stats_len(record.major).is_some() { 22 } else { 14 })?;
             let gid_len = usize::from(main.u16()?);
             main.skip(16 + align8(gid_len))?;
             let subxids = main.bytes(count.checked_mul(4).ok_or(Underivable::ShortRecord)?)?;
@@ -135,6 +151,7 @@ fn end<'a>(record: &Record<'a>, operation: u8) -> Result<End<'a>, Underivable> {
     let mut main = record.fields();
     let time_us = main.u64()? as i64;
     let info = if record.operation() & HAS_INFO != 0 { main.u32()? } else { 0 };
+    let dropped_stats_len = dropped_stats_len(record.major);
     let known = HAS_DATABASE
         | HAS_SUBXACTS
         | HAS_RELATIONS
@@ -143,7 +160,7 @@ fn end<'a>(record: &Record<'a>, operation: u8) -> Result<End<'a>, Underivable> {
         | HAS_ORIGIN
         | HAS_EXCLUSIVE_LOCKS
         | HAS_GID
-        | HAS_DROPPED_STATS;
+        | if dropped_stats_len.is_some() { HAS_DROPPED_STATS } else { 0 };
     if info & !(known | COMPLETION_FLAGS) != 0 {
         return Err(Underivable::UnknownFlags((info & !(known | COMPLETION_FLAGS)) as u16));
     }
@@ -153,7 +170,7 @@ fn end<'a>(record: &Record<'a>, operation: u8) -> Result<End<'a>, Underivable> {
     let mut part = |flag: u32, item_len: usize| part(&mut main, info & flag != 0, item_len);
     let subxids = part(HAS_SUBXACTS, 4)?;
     let relations = part(HAS_RELATIONS, 12)?;
-    part(HAS_DROPPED_STATS, 12)?;
+    part(HAS_DROPPED_STATS, dropped_stats_len.unwrap_or(0))?;
     part(HAS_INVALIDATIONS, 16)?;
     let xid = if info & HAS_TWO_PHASE != 0 { main.u32()? } else { record.xid };
     if info & HAS_GID != 0 {
@@ -162,6 +179,16 @@ fn end<'a>(record: &Record<'a>, operation: u8) -> Result<End<'a>, Underivable> {
     }
     let origin = if info & HAS_ORIGIN != 0 { Some((main.u64()?, main.u64()? as i64)) } else { None };
     Ok(End { xid, committed, prepared, time_us, origin, subxids, relations })
+}
+
+/// What differs by version: the bytes of an entry of dropped statistics. 14 keeps them elsewhere; since 18 an object's
+/// number has 64 bits.
+const fn dropped_stats_len(major: Major) -> Option<usize> {
+    match major {
+        Major::V14 => None,
+        Major::V15 | Major::V16 | Major::V17 => Some(12),
+        Major::V18 => Some(16),
+    }
 }
 
 /// A counted array, if it is there.

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use zorya_redo::postgres::checkpoint::Checkpoint;
 use zorya_redo::postgres::decode::record::{BlockTag, FORK_FREE_SPACE, FORK_MAIN};
-use zorya_redo::postgres::decode::stream::LogFormat;
 use zorya_redo::postgres::page::{Block, PAGE_HEADER_LEN, Page};
 use zorya_redo::postgres::synthesis::{self, LogEnd};
 use zorya_redo::postgres::{BLOCK_LEN, WalPosition, manager, mask};
 
-use super::{Checker, GIST_FLAGS_AT, SEGMENT_LEN, Scratch, around};
+use super::{Checker, GIST_FLAGS_AT, Scratch, around};
+use crate::SEGMENT_LEN;
 use crate::relation_files::RelationFiles;
 use crate::store::DerivedFork;
 
@@ -159,22 +159,23 @@ impl Checker {
 
     /// Makes `target`, a copy of the base, a data directory that a server starts from without replay. Returns the
     /// position of the checkpoint that it starts at.
-    pub fn write_data_directory(
-        &mut self,
-        target: &Path,
-        format: LogFormat,
-        time_s: i64,
-    ) -> Result<WalPosition> {
+    pub fn write_data_directory(&mut self, target: &Path, time_s: i64) -> Result<WalPosition> {
         let control = self.metadata.control().clone();
         let checksums = control.has_checksums();
         self.store.write_files(target, checksums)?;
         self.metadata.write_files(target)?;
         let (last, end) = self.last.context("no record was seen")?;
-        let log = LogEnd { format, system_identifier: control.system_identifier(), last, end };
+        let log = LogEnd { format: self.format, system_identifier: control.system_identifier(), last, end };
         let counters = self.metadata.counters();
         let timeline = self.timelines.current();
-        let checkpoint =
-            Checkpoint { timeline, previous_timeline: timeline, counters, time_s, ..Checkpoint::default() };
+        let checkpoint = Checkpoint {
+            timeline,
+            previous_timeline: timeline,
+            wal_level: control.wal_level_of_checkpoints(),
+            counters,
+            time_s,
+            ..Checkpoint::default()
+        };
         let appended = synthesis::shutdown_checkpoint(&log, checkpoint);
         let mut segment = self.segment.clone();
         let at = (end.0 % SEGMENT_LEN) as usize;

@@ -76,12 +76,13 @@ impl Checker {
 
     /// Whether the GiST pages compared last differ only in the flag that tuples were deleted: redo of a DELETE sets it
     /// (`gistRedoDeleteRecord`), but the server that wrote the record did not (`gistprunepage`). A stock standby has it
-    /// too; nothing reads it. Later minor releases have given the flag up altogether.
+    /// too; nothing reads it. Later minor releases have given the flag up altogether, and their redo with them.
     pub(super) fn explained_gist(&self, tag: BlockTag) -> bool {
         let Scratch { derived, image, .. } = &self.scratch;
         let differing =
             derived.iter().zip(image.iter()).enumerate().filter(|(_, (derived, image))| derived != image);
-        (self.pruned_gist.contains(&tag) || !self.flags_gist)
+        self.settings.marks_gist_deletions
+            && self.pruned_gist.contains(&tag)
             && differing
                 .into_iter()
                 .all(|(at, (derived, image))| at == GIST_FLAGS_AT && derived & !GIST_TUPLES_DELETED == *image)

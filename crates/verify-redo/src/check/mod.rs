@@ -18,6 +18,7 @@ use zorya_redo::postgres::{
     BLOCK_LEN, Settings, Underivable, WalPosition, files, manager, mask, redo, visibility,
 };
 
+use crate::SEGMENT_LEN;
 use crate::coverage::{self, Entry};
 use crate::metadata::Metadata;
 use crate::plant::Plants;
@@ -27,8 +28,6 @@ pub use at_rest::Oracle;
 use at_rest::{at_rest, likely_manager};
 pub use tally::Tally;
 
-/// Bytes of a segment of the log.
-const SEGMENT_LEN: u64 = 16 << 20;
 /// Findings that are printed one by one; the rest is counted.
 const PRINTED_FINDINGS: usize = 20;
 
@@ -41,6 +40,8 @@ const GIST_FLAGS_AT: usize = BLOCK_LEN - 4;
 
 /// Checks a log from a position on.
 pub struct Checker {
+    /// The log's format.
+    pub format: LogFormat,
     stream: WalStream,
     store: Store,
     /// What is derived beside blocks.
@@ -60,8 +61,6 @@ pub struct Checker {
     last: Option<(WalPosition, WalPosition)>,
     /// The log from the beginning of the segment that is being written.
     segment: Vec<u8>,
-    /// Whether the server's minor release flags GiST pages that it removed items from.
-    pub flags_gist: bool,
     /// Bugs to plant, in a run that is to find them.
     pub plants: Option<Plants>,
     /// What was counted.
@@ -87,6 +86,7 @@ impl Checker {
         let block = || Box::new([0; BLOCK_LEN]);
         let timelines = Timelines::from(metadata.timeline());
         Self {
+            format,
             stream: WalStream::new(format, start),
             store,
             metadata,
@@ -99,7 +99,6 @@ impl Checker {
             timelines,
             last: None,
             segment: Vec::new(),
-            flags_gist: true,
             plants: None,
             tally: Tally::default(),
         }
@@ -125,8 +124,8 @@ impl Checker {
     pub fn feed_until(&mut self, bytes: &mut &[u8], stop: Option<WalPosition>) -> Result<bool> {
         let (before, from) = (*bytes, self.position());
         // The stream lends records out; it is taken aside so that they can be checked meanwhile.
-        let format = LogFormat { page_magic: 0, segment_len: 1 << 24 };
-        let mut stream = std::mem::replace(&mut self.stream, WalStream::new(format, WalPosition(0)));
+        let aside = WalStream::new(self.format, WalPosition(0));
+        let mut stream = std::mem::replace(&mut self.stream, aside);
         let result = loop {
             match stream.next(bytes) {
                 Ok(Next::Record(raw)) => {
@@ -163,7 +162,7 @@ impl Checker {
         let previous_end = self.last.map_or(raw.start, |(_, end)| end);
         self.last = Some((raw.start, raw.end));
         let mut references = std::mem::take(&mut self.references);
-        let record = match decode(raw.bytes, raw.start, raw.end, &mut references) {
+        let record = match decode(raw, &mut references) {
             Ok(record) => record,
             Err(malformed) => {
                 self.report(format_args!("{}: {malformed}", raw.start));
@@ -361,7 +360,7 @@ struct Shown<'a, 'r>(&'a Record<'r>);
 impl fmt::Display for Shown<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.0;
-        let name = coverage::name(record.manager, record.info);
+        let name = coverage::name(record.major, record.manager, record.info);
         write!(f, "{} {} {name} (info {:#04x}, ", record.start, manager::name(record.manager), record.info)?;
         write!(f, "xid {}, {} bytes, main {:02x?})", record.xid, record.bytes().len(), head(record.main()))
     }

@@ -60,6 +60,11 @@ impl Metadata {
         check("oldest_xid", oldest_xids.iter().any(|&oldest| reaches(theirs.oldest_xid.0, oldest)));
         check("oldest_multi", reaches(theirs.oldest_multi.0, then.oldest_multi.0));
         check("oldest_commit_time", reaches(theirs.oldest_commit_time, then.oldest_commit_time));
+        let ours = self.control.wal_level_of_checkpoints();
+        // What `pg_resetwal` writes at the beginning contradicts itself; the server that starts puts it right.
+        if checkpoint.wal_level != ours && checkpoint.redo != self.begin {
+            findings.push(format!("wal_level {} of the checkpoint, tracked {ours}", checkpoint.wal_level));
+        }
         if shutdown && !self.running.is_empty() && !self.crashed {
             findings.push(format!("{} transactions run while the server shuts down", self.running.len()));
         }

@@ -32,14 +32,15 @@ impl Metadata {
         }
         let mut files = names(&data.join("pg_twophase"))?;
         files.sort();
-        let expected: Vec<_> = self.prepared.keys().map(|xid| format!("{xid:08X}")).collect();
+        let mut expected: Vec<_> = self.prepared.values().map(|(name, _)| name.clone()).collect();
+        expected.sort();
         if files != expected {
             findings.push(format!("prepared transactions: files {files:?}, derived {expected:?}"));
         }
-        for (xid, state) in &self.prepared {
+        for (name, state) in self.prepared.values() {
             self.compared.files += 1;
-            if fs::read(data.join(format!("pg_twophase/{xid:08X}"))).ok().as_ref() != Some(state) {
-                findings.push(format!("pg_twophase/{xid:08X} differs"));
+            if fs::read(data.join("pg_twophase").join(name)).ok().as_ref() != Some(state) {
+                findings.push(format!("pg_twophase/{name} differs"));
             }
         }
         self.compared.files += 2;
@@ -47,12 +48,12 @@ impl Metadata {
         if Origins::read(&origins) != self.origins || self.origins.file().len() != origins.len() {
             findings.push(format!("origins differ: derived {:?}", self.origins));
         }
-        let control = ControlFile::read(&fs::read(data.join("global/pg_control"))?)?;
+        let control = ControlFile::read(self.major, &fs::read(data.join("global/pg_control"))?)?;
         let start = control.checkpoint_position();
         let theirs = control.checkpoint()?;
         // The derived file, started at the server's own last checkpoint, differs from it in its state only.
-        let ours = ControlFile::read(&self.control.clone().starting_at(start, &theirs))?;
-        let same = ControlFile::read(&control.starting_at(start, &theirs))?;
+        let ours = ControlFile::read(self.major, &self.control.clone().starting_at(start, &theirs))?;
+        let same = ControlFile::read(self.major, &control.starting_at(start, &theirs))?;
         if ours != same {
             findings.push("global/pg_control differs".to_owned());
         }
@@ -113,8 +114,8 @@ impl Metadata {
             };
             fs::write(path, map)?;
         }
-        for (xid, state) in &self.prepared {
-            fs::write(target.join(format!("pg_twophase/{xid:08X}")), state)?;
+        for (name, state) in self.prepared.values() {
+            fs::write(target.join("pg_twophase").join(name), state)?;
         }
         fs::write(target.join("pg_logical/replorigin_checkpoint"), self.origins.file())?;
         Ok(())

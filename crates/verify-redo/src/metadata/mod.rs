@@ -13,9 +13,11 @@ use zorya_redo::postgres::checkpoint::{Checkpoint, Counters};
 use zorya_redo::postgres::control::ControlFile;
 use zorya_redo::postgres::decode::record::Record;
 use zorya_redo::postgres::files::{Directory, FileChange};
+use zorya_redo::postgres::major::Major;
 use zorya_redo::postgres::origins::Origins;
 use zorya_redo::postgres::page::Block;
 use zorya_redo::postgres::recovery::Recovered;
+use zorya_redo::postgres::release::Release;
 use zorya_redo::postgres::running::RunningXids;
 use zorya_redo::postgres::slru::{PAGES_PER_SEGMENT, Slru, SlruChange, SlruRedo, SlruRules, is_truncated};
 use zorya_redo::postgres::xact::{self, Xact};
@@ -45,6 +47,7 @@ impl Compared {
 
 /// All of it.
 pub struct Metadata {
+    major: Major,
     base: PathBuf,
     slru: SlruRedo,
     /// Pages that were touched; `None` once their segment is gone.
@@ -52,13 +55,16 @@ pub struct Metadata {
     /// The base's segments that are not gone.
     base_segments: BTreeSet<(Slru, u32)>,
     timeline: u32,
+    /// Where redo begins after the base.
+    begin: WalPosition,
     counters: Counters,
     /// The counters after records since the last checkpoint, where they changed.
     history: VecDeque<(WalPosition, Counters)>,
     running: RunningXids,
     /// Whether a crash cut a record off and no checkpoint has followed: transactions may have been left behind.
     crashed: bool,
-    prepared: BTreeMap<u32, Vec<u8>>,
+    /// Prepared transactions: the names of their files, and what is in them.
+    prepared: BTreeMap<u32, (String, Vec<u8>)>,
     maps: BTreeMap<Directory, Vec<u8>>,
     origins: Origins,
     control: ControlFile,
@@ -68,14 +74,17 @@ pub struct Metadata {
 
 impl Metadata {
     /// The state of a server that was stopped, with its data directory as base.
-    pub fn over(base: &Path, next_offset: bool) -> Result<Self> {
-        let control = ControlFile::read(&fs::read(base.join("global/pg_control"))?)?;
+    pub fn over(base: &Path, release: Release) -> Result<Self> {
+        let control = ControlFile::read(release.major, &fs::read(base.join("global/pg_control"))?)?;
+        let next_offset = release.writes_next_offset();
         let rules = SlruRules { next_offset, commit_times: control.keeps_commit_times() };
         let origins = fs::read(base.join("pg_logical/replorigin_checkpoint")).unwrap_or_default();
         let checkpoint = control.checkpoint()?;
         Ok(Self {
+            major: release.major,
             base: base.to_owned(),
             timeline: checkpoint.timeline,
+            begin: checkpoint.redo,
             slru: SlruRedo::new(rules),
             pages: HashMap::new(),
             base_segments: segments(base)?,
@@ -89,6 +98,11 @@ impl Metadata {
             control,
             compared: Compared::default(),
         })
+    }
+
+    /// The name of the directory that a tablespace has for this version.
+    pub fn version_directory(&self) -> String {
+        format!("PG_{}_{}", self.major.number(), self.control.catalog_version())
     }
 
     /// The base's timeline.
@@ -127,7 +141,8 @@ impl Metadata {
         match record.manager {
             manager::XACT => match xact::read(record)? {
                 Xact::Prepare(prepared) => {
-                    self.prepared.insert(prepared.xid, prepared.file());
+                    let name = prepared.file_name(self.major, self.counters.next_xid);
+                    self.prepared.insert(prepared.xid, (name, prepared.file()));
                 }
                 Xact::End(end) if end.prepared && self.prepared.remove(&end.xid).is_none() => {
                     findings.push(format!("transaction {} was not prepared", end.xid));

@@ -12,7 +12,7 @@ use super::leg;
 use crate::segments::segment_name;
 use crate::server::{Server, as_engine, run_quietly};
 use crate::totals::Totals;
-use crate::{Arguments, FORMAT};
+use crate::{Arguments, SEGMENT_LEN};
 
 const BEFORE: &str = "
 create table t (id int primary key, v text);
@@ -70,12 +70,12 @@ fn crash_in_a_record(server: &mut Server) -> Result<()> {
     let message = format!("select pg_logical_emit_message(true, 'verify', repeat('x', {CUT_RECORD_LEN}))");
     server.psql("postgres", &message)?;
     server.crash()?;
-    let (segment, offset) = (begin.0 / FORMAT.segment_len, begin.0 % FORMAT.segment_len);
-    ensure!(offset + 2 * CUT_RECORD_LEN < FORMAT.segment_len, "the record would cross segments");
+    let (segment, offset) = (begin.0 / SEGMENT_LEN, begin.0 % SEGMENT_LEN);
+    ensure!(offset + 2 * CUT_RECORD_LEN < SEGMENT_LEN, "the record would cross segments");
     let cut = (offset / BLOCK_LEN as u64 + 3) * BLOCK_LEN as u64;
     let path = server.data().join("pg_wal").join(segment_name(1, segment));
     let file = OpenOptions::new().write(true).open(path)?;
-    Ok(file.write_all_at(&vec![0; (FORMAT.segment_len - cut) as usize], cut)?)
+    Ok(file.write_all_at(&vec![0; (SEGMENT_LEN - cut) as usize], cut)?)
 }
 
 /// Ends the server while a transaction runs, has it recover as a standby, and promotes it.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use zorya_redo::postgres::Settings;
+use zorya_redo::postgres::decode::stream::LogFormat;
 
 use crate::check::{Checker, Oracle};
 use crate::metadata::Metadata;
@@ -9,12 +10,7 @@ use crate::segments::Segments;
 use crate::server::Server;
 use crate::store::Store;
 use crate::totals::Totals;
-use crate::{Arguments, FORMAT, start};
-
-/// From this minor release on, the record of a multixact writes the next one's offset too.
-const NEXT_OFFSET_FROM: u32 = 16;
-/// Up to this one, servers flag GiST pages that they removed items from. 15.20 does not; 15.19 was not looked at.
-const FLAGS_GIST_UNTIL: u32 = 18;
+use crate::{Arguments, SEGMENT_LEN, installation, start};
 
 /// Keeps all of the log in the server's files.
 pub fn keep_log(server: &Server) -> Result<()> {
@@ -25,12 +21,16 @@ pub fn keep_log(server: &Server) -> Result<()> {
 
 /// A checker over the server's base.
 pub fn checker(server: &Server, arguments: &Arguments, totals: &mut Totals) -> Result<Checker> {
-    let settings = Settings { hints_logged: !arguments.no_checksums };
+    let release = installation::release(server.major())?;
+    let settings = Settings {
+        hints_logged: !arguments.no_checksums,
+        marks_gist_deletions: release.marks_gist_deletions(),
+    };
     let base = server.base();
-    let minor = server.minor_version()?;
-    let metadata = Metadata::over(&base, minor >= NEXT_OFFSET_FROM)?;
-    let mut checker = Checker::new(Store::over(&base), metadata, FORMAT, server.redo_position()?, settings);
-    checker.flags_gist = minor <= FLAGS_GIST_UNTIL;
+    let metadata = Metadata::over(&base, release)?;
+    let store = Store::over(&base, metadata.version_directory());
+    let format = LogFormat { major: release.major, segment_len: SEGMENT_LEN };
+    let mut checker = Checker::new(store, metadata, format, server.redo_position()?, settings);
     checker.plants = totals.plants.take();
     if let Some(plants) = &mut checker.plants {
         plants.begin_cluster();

@@ -43,7 +43,8 @@ impl Scenario {
     /// Runs it in a directory of its own.
     pub fn run(self, arguments: &Arguments, totals: &mut Totals) -> Result<()> {
         let dir = tempfile::Builder::new().prefix("zorya-verify-redo-").tempdir()?;
-        let server = Server::create(dir.path(), !arguments.no_checksums, &arguments.settings)?;
+        let server =
+            Server::create(arguments.major, dir.path(), !arguments.no_checksums, &arguments.settings)?;
         let run = match self {
             Self::Suites => suites::run,
             Self::Crash => crash::run,

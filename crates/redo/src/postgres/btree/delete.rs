@@ -5,6 +5,7 @@ use super::{HAS_GARBAGE, Opaque};
 use crate::postgres::decode::record::{BlockReference, Record};
 use crate::postgres::error::Underivable;
 use crate::postgres::fields::Fields;
+use crate::postgres::major::Major;
 use crate::postgres::page::Page;
 use crate::postgres::position::BLOCK_LEN;
 
@@ -14,10 +15,22 @@ pub(super) fn vacuum(
     reference: &BlockReference,
     page: &mut Page<'_>,
 ) -> Result<(), Underivable> {
-    remove(record.fields(), record.data(reference), page)
+    remove(record.fields(), record.data(reference), page)?;
+    if clears_cycle_id(record.major) {
+        Opaque::of(page)?.set_cycle_id(0);
+    }
+    Ok(())
 }
 
-/// Follows `btree_xlog_delete`: as a vacuum, behind a horizon for standbys.
+/// What differs by version: since 18 redo of a vacuum also ends what it marked for itself.
+const fn clears_cycle_id(major: Major) -> bool {
+    match major {
+        Major::V14 | Major::V15 | Major::V16 | Major::V17 => false,
+        Major::V18 => true,
+    }
+}
+
+/// Follows `btree_xlog_delete`: as a vacuum, behind a horizon for standbys. What 16 added for them comes last.
 pub(super) fn delete(
     record: &Record<'_>,
     reference: &BlockReference,

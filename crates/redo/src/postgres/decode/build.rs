@@ -1,11 +1,15 @@
 //! Records and pages of the log, built for tests.
 
 use super::record::{BlockTag, RECORD_HEADER_LEN};
-use super::stream::{LogFormat, crc_of};
-use crate::postgres::position::{BLOCK_LEN, WalPosition};
+use super::stream::{LogFormat, RawRecord, crc_of};
+use super::write::{LogWriter, PageOrigin};
+use crate::postgres::major::Major;
+use crate::postgres::position::WalPosition;
 
 /// The format of the logs that are built.
-pub(crate) const FORMAT: LogFormat = LogFormat { page_magic: 0xd110, segment_len: 1 << 20 };
+pub(crate) const FORMAT: LogFormat = LogFormat { major: Major::V15, segment_len: 1 << 20 };
+/// Where records begin that lie in no log.
+pub(crate) const START: WalPosition = WalPosition(0x0100_0000);
 
 /// A block of a record.
 #[derive(Debug)]
@@ -67,62 +71,39 @@ impl Content {
     }
 }
 
-/// A log that is written record by record.
-pub(crate) struct Log {
-    pub start: WalPosition,
-    pub bytes: Vec<u8>,
-    prev: WalPosition,
+/// The record at those bytes, as if it lay in the log of [`FORMAT`].
+pub(crate) fn raw(bytes: &[u8]) -> RawRecord<'_> {
+    raw_of(Major::V15, bytes)
 }
+
+/// The same in a log of another version.
+pub(crate) fn raw_of(major: Major, bytes: &[u8]) -> RawRecord<'_> {
+    RawRecord { major, start: START, end: START.after(bytes.len().next_multiple_of(8)), bytes }
+}
+
+/// A log that is written record by record.
+pub(crate) struct Log(LogWriter);
 
 impl Log {
     /// A log that begins with a segment.
     pub(crate) fn new() -> Self {
-        Self {
-            start: WalPosition(FORMAT.segment_len),
-            bytes: Vec::new(),
-            prev: WalPosition(FORMAT.segment_len - 8),
-        }
+        let origin = PageOrigin { format: FORMAT, system_identifier: 7, timeline: 1 };
+        let start = WalPosition(FORMAT.segment_len);
+        Self(LogWriter::new(origin, start, WalPosition(start.0 - 8)))
     }
 
-    fn end(&self) -> WalPosition {
-        self.start.after(self.bytes.len())
+    /// Where it begins.
+    pub(crate) fn start(&self) -> WalPosition {
+        self.0.start()
+    }
+
+    /// What was written.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.bytes()
     }
 
     /// Appends a record and returns where it begins.
     pub(crate) fn append(&mut self, content: &Content) -> WalPosition {
-        let record = content.record(self.prev);
-        self.page_header(0);
-        let start = self.end();
-        self.prev = start;
-        let mut rest = &record[..];
-        while !rest.is_empty() {
-            self.page_header(rest.len());
-            let room = BLOCK_LEN - self.end().page_offset();
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            self.bytes.extend_from_slice(now);
-            rest = later;
-        }
-        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
-        start
-    }
-
-    /// At the beginning of a page, its header; `missing` bytes of a record follow it.
-    fn page_header(&mut self, missing: usize) {
-        let page = self.end();
-        if page.page_offset() != 0 {
-            return;
-        }
-        let long = page.0.is_multiple_of(FORMAT.segment_len);
-        let flags = u16::from(missing > 0) | if long { 2 } else { 0 };
-        self.bytes.extend_from_slice(&FORMAT.page_magic.to_le_bytes());
-        self.bytes.extend_from_slice(&flags.to_le_bytes());
-        self.bytes.extend_from_slice(&1_u32.to_le_bytes());
-        self.bytes.extend_from_slice(&page.0.to_le_bytes());
-        self.bytes.extend_from_slice(&(missing as u64).to_le_bytes());
-        if long {
-            self.bytes.extend_from_slice(&7_u64.to_le_bytes());
-            self.bytes.extend_from_slice(&(FORMAT.segment_len as u32).to_le_bytes());
-            self.bytes.extend_from_slice(&(BLOCK_LEN as u32).to_le_bytes());
-        }
+        self.0.append(&mut content.record(WalPosition(0)))
     }
 }

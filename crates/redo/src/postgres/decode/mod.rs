@@ -3,12 +3,14 @@
 //! * [`stream`] finds the records in the log's pages, as the bytes arrive;
 //! * [`record`] takes one apart into its block references and data;
 //! * [`image`] restores the page images in it;
-//! * [`pglz`] undoes PostgreSQL's own compression.
+//! * [`pglz`] undoes PostgreSQL's own compression;
+//! * [`write`] does what the server does: records into pages.
 
 pub mod image;
 pub mod pglz;
 pub mod record;
 pub mod stream;
+pub mod write;
 
 #[cfg(test)]
 pub(crate) mod build;

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use super::stream::RawRecord;
 use crate::postgres::error::Underivable;
 use crate::postgres::fields::Fields;
+use crate::postgres::major::Major;
 use crate::postgres::position::{BLOCK_LEN, WalPosition};
 
 /// Bytes of the fixed header (`SizeOfXLogRecord`).
@@ -26,11 +28,25 @@ const BLOCK_HAS_DATA: u8 = 0x20;
 const BLOCK_WILL_INIT: u8 = 0x40;
 const BLOCK_SAME_RELATION: u8 = 0x80;
 
-const IMAGE_HAS_HOLE: u8 = 0x01;
-const IMAGE_APPLY: u8 = 0x02;
-const IMAGE_PGLZ: u8 = 0x04;
-const IMAGE_LZ4: u8 = 0x08;
-const IMAGE_ZSTD: u8 = 0x10;
+/// The bits of an image's flags (`BKPIMAGE_*`).
+struct ImageFlags {
+    has_hole: u8,
+    apply: u8,
+    pglz: u8,
+    /// 0 where the version has no such compression, as the next one.
+    lz4: u8,
+    zstd: u8,
+}
+
+/// What differs by version: the bits of an image's flags. 14 compresses in one way only.
+const fn image_flags(major: Major) -> ImageFlags {
+    match major {
+        Major::V14 => ImageFlags { has_hole: 0x01, apply: 0x04, pglz: 0x02, lz4: 0, zstd: 0 },
+        Major::V15 | Major::V16 | Major::V17 | Major::V18 => {
+            ImageFlags { has_hole: 0x01, apply: 0x02, pglz: 0x04, lz4: 0x08, zstd: 0x10 }
+        }
+    }
+}
 
 /// The main fork of a relation.
 pub const FORK_MAIN: u8 = 0;
@@ -121,6 +137,8 @@ pub struct BlockReference {
 /// A record, taken apart. It borrows the bytes that it came from and a list of references that its decoder reuses.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
+    /// The version that wrote it.
+    pub major: Major,
     /// Where it begins.
     pub start: WalPosition,
     /// Where it ends: the page LSN that redo sets.
@@ -199,6 +217,9 @@ impl<'a> Record<'a> {
 /// Why a record whose checksum is right cannot be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
+    /// It is of a major version whose redo is not written.
+    #[error("redo is not written for {0}")]
+    NotWritten(Major),
     /// It ends before what it says is in it, or after.
     #[error("the record's length and the lengths in it differ")]
     Length,
@@ -230,18 +251,20 @@ impl From<Underivable> for Malformed {
     }
 }
 
-/// Takes a record apart whose bytes begin at `start` and end at `end` of the log. `references` is room that is
-/// reused; decoding allocates nothing once it has grown to the most references of a record.
+/// Takes a record apart. `references` is room that is reused; decoding allocates nothing once it has grown to the most
+/// references of a record. Records of versions whose redo is not written are refused.
 ///
 /// Follows `DecodeXLogRecord` in `access/transam/xlogreader.c`. The checksum is not looked at; [`super::stream`] has
 /// done that.
 pub fn decode<'a>(
-    bytes: &'a [u8],
-    start: WalPosition,
-    end: WalPosition,
+    raw: RawRecord<'a>,
     references: &'a mut Vec<BlockReference>,
 ) -> Result<Record<'a>, Malformed> {
+    let RawRecord { major, start, end, bytes } = raw;
     references.clear();
+    if major.check_written().is_err() {
+        return Err(Malformed::NotWritten(major));
+    }
     let mut header = Fields(bytes);
     let len = header.u32()?;
     if len as usize != bytes.len() || bytes.len() < RECORD_HEADER_LEN {
@@ -266,7 +289,7 @@ pub fn decode<'a>(
                 continue;
             }
             id if id <= ID_MAX_BLOCK => {
-                block_header(id, &mut header, references, &mut parts)?;
+                block_header(major, id, &mut header, references, &mut parts)?;
                 continue;
             }
             id => return Err(Malformed::UnknownId(id)),
@@ -280,6 +303,7 @@ pub fn decode<'a>(
     }
     let main_start = place_data(bytes.len() - header.0.len(), references);
     Ok(Record {
+        major,
         start,
         end,
         prev: WalPosition(prev),
@@ -302,6 +326,7 @@ struct Parts {
 }
 
 fn block_header(
+    major: Major,
     id: u8,
     header: &mut Fields<'_>,
     references: &mut Vec<BlockReference>,
@@ -320,7 +345,7 @@ fn block_header(
     if has_data != (data_len != 0) {
         return Err(Malformed::Length);
     }
-    let image = if flags & BLOCK_HAS_IMAGE != 0 { Some(image_header(header)?) } else { None };
+    let image = if flags & BLOCK_HAS_IMAGE != 0 { Some(image_header(major, header)?) } else { None };
     parts.data_len += usize::from(data_len) + image.as_ref().map_or(0, |image| image.bytes.len());
     let relation = if flags & BLOCK_SAME_RELATION != 0 {
         references.last().ok_or(Malformed::NoRelation)?.tag.relation
@@ -334,21 +359,22 @@ fn block_header(
 }
 
 /// Reads an image's header; its bytes are placed later, `0..length` for now.
-fn image_header(header: &mut Fields<'_>) -> Result<Image, Malformed> {
+fn image_header(major: Major, header: &mut Fields<'_>) -> Result<Image, Malformed> {
+    let known = image_flags(major);
     let len = header.u16()?;
     let hole_offset = header.u16()?;
     let flags = header.u8()?;
-    let compression = match flags & (IMAGE_PGLZ | IMAGE_LZ4 | IMAGE_ZSTD) {
+    let compression = match flags & (known.pglz | known.lz4 | known.zstd) {
         0 => Compression::None,
-        IMAGE_PGLZ => Compression::Pglz,
-        IMAGE_LZ4 => Compression::Lz4,
-        IMAGE_ZSTD => Compression::Zstd,
+        bit if bit == known.pglz => Compression::Pglz,
+        bit if bit == known.lz4 => Compression::Lz4,
+        bit if bit == known.zstd => Compression::Zstd,
         _ => return Err(Malformed::UnknownFlags { flags, place: "an image's compression" }),
     };
-    if flags & !(IMAGE_HAS_HOLE | IMAGE_APPLY | IMAGE_PGLZ | IMAGE_LZ4 | IMAGE_ZSTD) != 0 {
+    if flags & !(known.has_hole | known.apply | known.pglz | known.lz4 | known.zstd) != 0 {
         return Err(Malformed::UnknownFlags { flags, place: "an image" });
     }
-    let has_hole = flags & IMAGE_HAS_HOLE != 0;
+    let has_hole = flags & known.has_hole != 0;
     let compressed = compression != Compression::None;
     let hole_len = match (compressed, has_hole) {
         (true, true) => header.u16()?,
@@ -364,7 +390,7 @@ fn image_header(header: &mut Fields<'_>) -> Result<Image, Malformed> {
     if !consistent || !hole_fits || (compressed && usize::from(len) == BLOCK_LEN) {
         return Err(Malformed::Image);
     }
-    let apply = flags & IMAGE_APPLY != 0;
+    let apply = flags & known.apply != 0;
     Ok(Image { hole_offset, hole_len, compression, apply, bytes: 0..u32::from(len) })
 }
 

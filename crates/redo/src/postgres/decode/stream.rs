@@ -10,14 +10,15 @@
 
 use super::record::RECORD_HEADER_LEN;
 use crate::postgres::fields::{align8, u16_at, u32_at, u64_at};
+use crate::postgres::major::Major;
 use crate::postgres::position::{BLOCK_LEN, WalPosition};
 
 pub(crate) const SHORT_PAGE_HEADER_LEN: usize = 24;
 /// Of a segment's first page.
 pub(crate) const LONG_PAGE_HEADER_LEN: usize = 40;
 
-const PAGE_CONTINUES_RECORD: u16 = 0x0001;
-const PAGE_LONG_HEADER: u16 = 0x0002;
+pub(crate) const PAGE_CONTINUES_RECORD: u16 = 0x0001;
+pub(crate) const PAGE_LONG_HEADER: u16 = 0x0002;
 const PAGE_OVERWRITES_RECORD: u16 = 0x0008;
 const PAGE_ALL_FLAGS: u16 = 0x000f;
 
@@ -38,6 +39,8 @@ pub enum Next<'a> {
 /// A record's bytes, checked against its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawRecord<'a> {
+    /// The version that wrote it.
+    pub major: Major,
     /// Where it begins.
     pub start: WalPosition,
     /// Where it ends, rounded up to a multiple of eight; after a switch, the end of the segment.
@@ -59,8 +62,8 @@ pub struct Damage {
 /// What [`WalStream`] must know of the log beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogFormat {
-    /// The page header's magic: 0xD110 for PostgreSQL 15, 0xD116 for 17.
-    pub page_magic: u16,
+    /// The version that writes it: each page's header begins with its magic number.
+    pub major: Major,
     /// Bytes of a segment; a power of two, at least 1 MiB.
     pub segment_len: u64,
 }
@@ -125,7 +128,7 @@ impl WalStream {
                 let start = self.at;
                 self.at = start.after(len);
                 let end = self.finish(start, bytes)?;
-                Ok(Next::Record(RawRecord { start, end, bytes }))
+                Ok(Next::Record(RawRecord { major: self.format.major, start, end, bytes }))
             }
             Found::Assembled => {
                 let start = self.partial_start;
@@ -133,7 +136,7 @@ impl WalStream {
                 let end = self.finish(start, &bytes);
                 self.partial = bytes;
                 let end = end?;
-                Ok(Next::Record(RawRecord { start, end, bytes: &self.partial }))
+                Ok(Next::Record(RawRecord { major: self.format.major, start, end, bytes: &self.partial }))
             }
         }
     }
@@ -256,7 +259,7 @@ impl WalStream {
         let header = &self.header[..];
         let field = |at| u16_at(header, at).unwrap_or_default();
         let flags = field(2);
-        if field(0) != self.format.page_magic {
+        if field(0) != self.format.major.page_magic() {
             return damage("the page's magic is not that of this version");
         }
         if flags & !PAGE_ALL_FLAGS != 0 || long != (flags & PAGE_LONG_HEADER != 0) {

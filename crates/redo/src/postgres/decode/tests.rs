@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::build::{Block, Content, FORMAT, Log};
+use super::build::{Block, Content, FORMAT, Log, raw};
 use super::image;
 use super::record::{BlockTag, FORK_MAIN, Malformed, Relation, decode};
 use super::stream::{Damage, Next, WalStream};
@@ -27,7 +27,7 @@ type Found = (WalPosition, Vec<u8>);
 
 /// What a stream finds in chunks of the given length: records, and how it ends.
 fn read(log: &Log, bytes: &[u8], chunk_len: usize) -> (Vec<Found>, Result<&'static str, Damage>) {
-    let mut stream = WalStream::new(FORMAT, log.start);
+    let mut stream = WalStream::new(FORMAT, log.start());
     let mut found = Vec::new();
     for mut chunk in bytes.chunks(chunk_len) {
         loop {
@@ -51,20 +51,20 @@ fn log_of(lengths: &[usize]) -> (Log, Vec<WalPosition>) {
 #[test]
 fn records_are_found_whatever_the_chunks() {
     let (log, starts) = log_of(&[10, 8100, 5, 30_000, 1, 8150, 8128, 64, 100]);
-    let (whole, _) = read(&log, &log.bytes, usize::MAX);
+    let (whole, _) = read(&log, log.bytes(), usize::MAX);
     assert_eq!(whole.iter().map(|(start, _)| *start).collect::<Vec<_>>(), starts);
     for chunk_len in [1, 3, 7, 8, 24, 1000, 8192, 8200] {
-        assert_eq!(read(&log, &log.bytes, chunk_len), (whole.clone(), Ok("more")), "{chunk_len}");
+        assert_eq!(read(&log, log.bytes(), chunk_len), (whole.clone(), Ok("more")), "{chunk_len}");
     }
 }
 
 #[test]
 fn a_cut_is_an_end_and_never_damage() {
     let (log, starts) = log_of(&[10, 9000, 20_000, 50]);
-    for len in 0..log.bytes.len() {
-        let (found, end) = read(&log, &log.bytes[..len], usize::MAX);
+    for len in 0..log.bytes().len() {
+        let (found, end) = read(&log, &log.bytes()[..len], usize::MAX);
         assert_eq!(end, Ok("more"), "cut at {len}");
-        let whole = starts.iter().filter(|start| start.0 < log.start.0 + len as u64).count();
+        let whole = starts.iter().filter(|start| start.0 < log.start().0 + len as u64).count();
         assert!(found.len() == whole || found.len() + 1 == whole, "cut at {len}");
     }
 }
@@ -72,7 +72,7 @@ fn a_cut_is_an_end_and_never_damage() {
 #[test]
 fn zeroes_are_an_end_where_nothing_was_written() {
     let (log, starts) = log_of(&[10, 9000]);
-    let mut bytes = log.bytes.clone();
+    let mut bytes = log.bytes().to_vec();
     bytes.resize(bytes.len() + 20_000, 0);
     let (found, end) = read(&log, &bytes, 1000);
     assert_eq!((found.len(), end), (starts.len(), Ok("end")));
@@ -81,9 +81,9 @@ fn zeroes_are_an_end_where_nothing_was_written() {
 #[test]
 fn every_flipped_byte_of_a_record_or_header_is_found() {
     let (log, _) = log_of(&[10, 9000, 40]);
-    let padding: Vec<usize> = (0..log.bytes.len()).filter(|&at| is_unchecked(&log, at)).collect();
-    for at in (0..log.bytes.len()).filter(|at| !padding.contains(at)) {
-        let mut bytes = log.bytes.clone();
+    let padding: Vec<usize> = (0..log.bytes().len()).filter(|&at| is_unchecked(&log, at)).collect();
+    for at in (0..log.bytes().len()).filter(|at| !padding.contains(at)) {
+        let mut bytes = log.bytes().to_vec();
         bytes[at] ^= 0x40;
         let (found, end) = read(&log, &bytes, usize::MAX);
         let quiet = end == Ok("more") && found.len() == 3;
@@ -93,7 +93,7 @@ fn every_flipped_byte_of_a_record_or_header_is_found() {
 
 /// Bytes that the log's format leaves open: padding, timeline, unused flags and the system's identity.
 fn is_unchecked(log: &Log, at: usize) -> bool {
-    let in_page = log.start.after(at).page_offset();
+    let in_page = log.start().after(at).page_offset();
     let first = at < BLOCK_LEN;
     let header = matches!(in_page, 4..8 | 20..24) || (first && matches!(in_page, 24..32 | 36..40));
     // The first record begins at 40 and has 39 bytes; the others end at multiples of eight but the last.
@@ -122,7 +122,7 @@ fn a_record_comes_apart_into_what_it_was_made_of() {
     };
     let bytes = content.record(WalPosition(64));
     let mut references = Vec::new();
-    let record = decode(&bytes, WalPosition(128), WalPosition(512), &mut references).unwrap();
+    let record = decode(raw(&bytes), &mut references).unwrap();
     assert_eq!((record.xid, record.manager, record.prev), (700, 10, WalPosition(64)));
     assert_eq!(record.main(), vec![9; 300]);
     let first = record.reference(0).unwrap();
@@ -139,7 +139,7 @@ fn a_record_comes_apart_into_what_it_was_made_of() {
 fn contradictions_and_unknown_flags_are_refused() {
     let decode_of = |content: &Content| {
         let bytes = content.record(WalPosition(64));
-        decode(&bytes, WalPosition(128), WalPosition(512), &mut Vec::new()).map(|_| ())
+        decode(raw(&bytes), &mut Vec::new()).map(|_| ())
     };
     let out_of_order =
         Content { blocks: vec![block(1, vec![1], None), block(1, vec![1], None)], ..content(vec![]) };
@@ -169,7 +169,7 @@ proptest! {
         chunk in 1_usize..9000,
     ) {
         let (log, _) = log_of(&[10, 8100, 5, 20_000, 1]);
-        let mut bytes = log.bytes.clone();
+        let mut bytes = log.bytes().to_vec();
         for (at, byte) in changes {
             let at = at % bytes.len();
             bytes[at] = byte;
@@ -184,7 +184,7 @@ proptest! {
         bytes[16] &= 0xf3;
         let mut references = Vec::new();
         let mut restored = [0; BLOCK_LEN];
-        if let Ok(record) = decode(&bytes, WalPosition(64), WalPosition(1024), &mut references) {
+        if let Ok(record) = decode(raw(&bytes), &mut references) {
             for reference in record.references {
                 let _ = image::restore(&record, reference, &mut restored);
             }

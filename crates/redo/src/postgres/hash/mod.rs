@@ -9,6 +9,7 @@ use super::btree::tuple::IndexTuple;
 use super::decode::record::{BlockReference, Record};
 use super::error::Underivable;
 use super::fields::{Fields, Offsets, align8};
+use super::major::Major;
 use super::outcome::Outcome;
 use super::page::Page;
 
@@ -74,7 +75,7 @@ pub(crate) fn redo(
         }
         (MOVE_PAGE_CONTENTS, 1) => add_moved(page, main.u16()?, data)?,
         (MOVE_PAGE_CONTENTS, 2) => delete_items(page, data)?,
-        (SQUEEZE_PAGE, 1..=6) => squeeze(record, reference, page)?,
+        (SQUEEZE_PAGE, 1..=6) => return squeeze(record, reference, page),
         (DELETE, 1) => {
             delete_items(page, data)?;
             if main.u8()? != 0 {
@@ -182,14 +183,28 @@ fn delete_items(page: &mut Page<'_>, data: &[u8]) -> Result<(), Underivable> {
     if numbers.len() > 0 { page.delete_items(numbers.iter()) } else { Ok(()) }
 }
 
+/// What differs by version: until 16 the page that takes the tuples gets the record's position even if it takes none and
+/// nothing in it changes.
+const fn marks_unchanged(major: Major) -> bool {
+    match major {
+        Major::V14 | Major::V15 | Major::V16 => true,
+        Major::V17 | Major::V18 => false,
+    }
+}
+
 /// Follows `hash_xlog_squeeze_page`: 1 takes the tuples, 2 is freed, 3 and 4 are its neighbours, 5 the bitmap, 6 the
 /// metapage.
-fn squeeze(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>) -> Result<(), Underivable> {
+fn squeeze(
+    record: &Record<'_>,
+    reference: &BlockReference,
+    page: &mut Page<'_>,
+) -> Result<Outcome, Underivable> {
     let mut main = record.fields();
     let (prev, next, count) = (main.u32()?, main.u32()?, main.u16()?);
     let (_is_primary, is_previous) = (main.u8()? != 0, main.u8()? != 0);
     let data = record.data(reference);
     match reference.id {
+        1 if count == 0 && !is_previous && !marks_unchanged(record.major) => return Ok(Outcome::LockOnly),
         1 => {
             add_moved(page, count, data)?;
             if is_previous {
@@ -202,7 +217,20 @@ fn squeeze(record: &Record<'_>, reference: &BlockReference, page: &mut Page<'_>)
         5 => meta::set_bitmap_bit(page, Fields(data).u32()?, false)?,
         _ => meta::set_first_free(page, Fields(data).u32()?)?,
     }
-    Ok(())
+    Ok(Outcome::Changed)
+}
+
+/// What differs by version: since 16 the number of tuples has two bytes less, which say whether it concerns a catalog,
+/// for standbys.
+fn vacuumed_count(major: Major, main: &mut Fields<'_>) -> Result<u32, Underivable> {
+    match major {
+        Major::V14 | Major::V15 => main.u32(),
+        Major::V16 | Major::V17 | Major::V18 => {
+            let count = main.u16()?;
+            main.skip(2)?;
+            Ok(count.into())
+        }
+    }
 }
 
 /// Follows `hash_xlog_vacuum_one_page`.
@@ -213,7 +241,7 @@ fn vacuum_one_page(
 ) -> Result<(), Underivable> {
     let mut main = record.fields();
     main.skip(4)?;
-    let count = main.u32()?;
+    let count = vacuumed_count(record.major, &mut main)?;
     match reference.id {
         0 => {
             if !main.0.is_empty() {
