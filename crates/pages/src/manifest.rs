@@ -1,7 +1,9 @@
 //! The manifest: which layers a volume's pages consist of. Drawn in `docs/formats/manifest.md`.
 //!
 //! Every change writes a whole new manifest under the next generation's name (temporary file, sync, rename, sync of the
-//! directory); the newest that is sound counts. The one before it stays until the next change.
+//! directory), and then a second copy of it, since nothing on this node could stand in for a manifest whose disk lost a bit:
+//! the layers that only the one before it names are gone. The newest that is sound counts. The one before it stays until
+//! the next change.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,6 +22,8 @@ pub(crate) const MANIFEST_VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"ZORYAMAN";
 const HEADER_LEN: usize = 24;
 const PREFIX: &str = "manifest-";
+/// The suffix of a manifest's second copy.
+const COPY_SUFFIX: &str = ".copy";
 /// The suffix of files that are still being written.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -118,21 +122,47 @@ impl Manifest {
 
     /// Makes this the manifest of `dir`, durably. On an error before the rename nothing has changed.
     pub(crate) fn install(&self, dir: &Path) -> Result<(), WorkError> {
+        let bytes = self.encode();
         let path = dir.join(name(self.generation));
-        let temporary = dir.join(name(self.generation) + TEMPORARY_SUFFIX);
-        let written = write_and_sync(&temporary, &self.encode())
-            .and_then(|()| sync_dir(dir))
-            .and_then(|()| fs::rename(&temporary, &path));
-        if let Err(source) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(WorkError::Io { action: "write", path, source });
+        replace(dir, &path, &bytes).map_err(|(action, source)| WorkError::Io {
+            action,
+            path: path.clone(),
+            source,
+        })?;
+        // The manifest counts from here on, with a copy or without.
+        if let Err((_, error)) = replace(dir, &copy_of(&path), &bytes) {
+            tracing::warn!(path = %path.display(), %error, "a manifest has no second copy");
         }
-        sync_dir(dir).map_err(|source| WorkError::Io { action: "sync", path: dir.to_owned(), source })?;
         if let Some(old) = self.generation.checked_sub(2) {
-            let _ = fs::remove_file(dir.join(name(old)));
+            let old = dir.join(name(old));
+            let _ = fs::remove_file(copy_of(&old));
+            let _ = fs::remove_file(old);
         }
         Ok(())
     }
+}
+
+/// Writes a file whole and durably, or says what failed. On an error before the rename nothing has changed.
+fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
+    let temporary = with_suffix(path, TEMPORARY_SUFFIX);
+    let written = write_and_sync(&temporary, bytes)
+        .and_then(|()| sync_dir(dir))
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(("write", error));
+    }
+    sync_dir(dir).map_err(|error| ("sync", error))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn copy_of(path: &Path) -> PathBuf {
+    with_suffix(path, COPY_SUFFIX)
 }
 
 fn put_layer(layer: &LayerDesc, out: &mut BytesMut) {
@@ -188,6 +218,7 @@ enum BadManifest {
 pub(crate) fn newest(dir: &Path) -> Result<Option<Manifest>, OpenError> {
     let mut generations = generations(dir)?;
     generations.sort_unstable_by(|a, b| b.cmp(a));
+    generations.dedup();
     let mut damaged = None;
     for generation in generations {
         let path = dir.join(name(generation));
@@ -210,10 +241,28 @@ pub(crate) fn newest(dir: &Path) -> Result<Option<Manifest>, OpenError> {
     damaged.map_or(Ok(None), |(path, reason)| Err(OpenError::Damaged { path, reason }))
 }
 
+/// Reads a manifest, or its copy if it is damaged or not there.
 fn load(path: &Path) -> Result<Result<Manifest, BadManifest>, OpenError> {
-    let bytes =
-        fs::read(path).map_err(|source| OpenError::Io { action: "read", path: path.to_owned(), source })?;
-    Ok(Manifest::decode(&Bytes::from(bytes)))
+    let copy = copy_of(path);
+    let first = read(path)?;
+    let Err(BadManifest::Damaged(reason)) = &first else { return Ok(first) };
+    match read(&copy)? {
+        Ok(manifest) => {
+            tracing::warn!(path = %path.display(), reason, "a manifest is damaged; its copy counts");
+            Ok(Ok(manifest))
+        }
+        Err(_) => Ok(first),
+    }
+}
+
+fn read(path: &Path) -> Result<Result<Manifest, BadManifest>, OpenError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Manifest::decode(&Bytes::from(bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Err(BadManifest::Damaged("it is not there".to_owned())))
+        }
+        Err(source) => Err(OpenError::Io { action: "read", path: path.to_owned(), source }),
+    }
 }
 
 fn missing_layer(dir: &Path, manifest: &Manifest) -> Option<PathBuf> {
@@ -227,6 +276,7 @@ fn generations(dir: &Path) -> Result<Vec<u64>, OpenError> {
     for entry in fs::read_dir(dir).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let digits = digits.map(|digits| digits.strip_suffix(COPY_SUFFIX).unwrap_or(digits));
         generations.extend(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
     }
     Ok(generations)
@@ -320,17 +370,23 @@ mod tests {
             sample(generation).install(dir.path()).unwrap();
         }
         assert_eq!(newest(dir.path()).unwrap(), Some(sample(4)));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
         let path = dir.path().join(name(4));
         let mut bytes = fs::read(&path).unwrap();
         bytes[30] ^= 1;
         fs::write(&path, &bytes).unwrap();
+        assert_eq!(newest(dir.path()).unwrap(), Some(sample(4)), "its copy is sound");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(newest(dir.path()).unwrap(), Some(sample(4)), "its copy is there");
+        fs::write(&path, &bytes).unwrap();
+        fs::write(copy_of(&path), &bytes).unwrap();
         assert_eq!(newest(dir.path()).unwrap(), Some(sample(3)));
         bytes[8] = 9;
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(newest(dir.path()), Err(OpenError::NewerFormat { found: 9, .. })));
         fs::write(&path, b"ZOR").unwrap();
         fs::write(dir.path().join(name(3)), b"").unwrap();
+        fs::write(copy_of(&dir.path().join(name(3))), b"").unwrap();
         assert!(matches!(newest(dir.path()), Err(OpenError::Damaged { .. })));
     }
 }

@@ -81,8 +81,11 @@ fn candidates(data: &Path, place: Where) -> Vec<PathBuf> {
     }
     found.retain(|(path, _)| {
         let is_layer = path.extension().is_some_and(|extension| extension == "layer");
-        let is_manifest =
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("manifest-"));
+        // The one that a node reads first, not its copy.
+        let is_manifest = path
+            .file_name()
+            .map(|name| name.to_string_lossy())
+            .is_some_and(|name| name.starts_with("manifest-") && !name.ends_with(".copy"));
         match place {
             Where::Log => path.extension().is_some_and(|extension| extension == "log"),
             Where::Layers => is_layer,
