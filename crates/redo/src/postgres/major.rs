@@ -62,12 +62,18 @@ impl Major {
         Self::ALL.into_iter().find(|major| major.page_magic() == magic)
     }
 
-    /// Fails unless redo is written for the version, and was verified against it.
-    pub const fn check_written(self) -> Result<(), Underivable> {
+    /// Whether redo is written for the version, and was verified against it.
+    #[must_use]
+    pub const fn is_written(self) -> bool {
         match self {
-            Self::V15 | Self::V17 => Ok(()),
-            Self::V14 | Self::V16 | Self::V18 => Err(Underivable::NotWritten(self)),
+            Self::V15 | Self::V17 => true,
+            Self::V14 | Self::V16 | Self::V18 => false,
         }
+    }
+
+    /// Fails unless [`Major::is_written`].
+    pub const fn check_written(self) -> Result<(), Underivable> {
+        if self.is_written() { Ok(()) } else { Err(Underivable::NotWritten(self)) }
     }
 }
 
