@@ -10,7 +10,8 @@ MINUTES ?= 10
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 QUICK ?=
-.PHONY: up down deps build test check fix bench bench-redo chaos soak fuzz suites verify-redo verify-redo-mutants verify-redo-17 verify-redo-17-mutants other-servers fresh
+.PHONY: up down deps build test check fix bench bench-redo chaos soak reference exercisers fuzz suites verify-redo verify-redo-mutants \
+  verify-redo-17 verify-redo-17-mutants other-servers fresh
 
 deps: ## installs what the build and the engines need
 	scripts/install-dependencies
@@ -52,6 +53,13 @@ chaos: build ## real processes under faults, with a ledger of acknowledged commi
 
 soak: ## the simulation, for hours: MINUTES=…
 	cargo run --release -p zorya-sim -- --minutes $(MINUTES)
+
+reference: deps ## the mount against a plain directory, with crashes at any record, as JSON: MINUTES=… SEED=…
+	ZORYA_REFERENCE_MINUTES=$(MINUTES) $(if $(SEED),ZORYA_REFERENCE_SEED=$(SEED)) \
+	  cargo test --release -p zorya-volume --test against_reference -- --ignored --nocapture --exact random_operations_for_minutes
+
+exercisers: build ## fsx, fio, stress-ng and pjdfstest on a mounted volume
+	$(SUDO) scripts/file-system-exercisers
 
 fuzz: deps ## every decoder, and every family of redo, with random input: MINUTES=… for each
 	ZORYA_FUZZ_MINUTES=$(MINUTES) cargo test --release -p zorya-wire --test decoders fuzz_ -- --ignored --nocapture

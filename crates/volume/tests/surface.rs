@@ -172,7 +172,8 @@ fn locks_hold_between_processes() {
     let mut answers = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     let mut other = |command: &str| {
         writeln!(commands, "{command}").unwrap();
-        let answer = answers.find_map(|line| line.unwrap().rsplit_once("answer: ").map(|(_, a)| a.to_owned()));
+        let answer =
+            answers.find_map(|line| line.unwrap().rsplit_once("answer: ").map(|(_, a)| a.to_owned()));
         answer.unwrap() == "true"
     };
     fcntl(file.as_fd(), FcntlArg::F_SETLK(&lock(libc::F_WRLCK, 0, 100))).unwrap();
@@ -192,7 +193,8 @@ fn locks_hold_between_processes() {
     drop(shared);
     drop(commands);
     assert!(child.wait().unwrap().success());
-    fcntl(file.as_fd(), FcntlArg::F_SETLK(&lock(libc::F_WRLCK, 0, 300))).expect("locks end with their process");
+    fcntl(file.as_fd(), FcntlArg::F_SETLK(&lock(libc::F_WRLCK, 0, 300)))
+        .expect("locks end with their process");
 }
 
 fn mode(path: &Path) -> u32 {

@@ -17,7 +17,7 @@ use zorya_wire::message::log::{
     Accept, Append, CatchUp, Digest, DigestReply, Fetch, LogRequest, LogResponse, Promise, Promised, Records,
     Tail, Told,
 };
-use zorya_wire::message::node::{CreateVolume, DescribeVolume, Identify, Status};
+use zorya_wire::message::node::{CreateVolume, DescribeVolume, DiskSpace, Identify, MeasureDisk, Status};
 use zorya_wire::message::pages::{Entries, GroupTails, Read, ReadAt, Scan, Values};
 use zorya_wire::message::{Outgoing, Request, Response};
 use zorya_wire::record::FLAG_CONSISTENCY_POINT;
@@ -84,6 +84,7 @@ fn requests() -> Vec<Request> {
         Request::Pages(volume, GroupTails { at: at.clone() }.into()),
         Request::Node(Identify {}.into()),
         Request::Node(Status {}.into()),
+        Request::Node(MeasureDisk {}.into()),
         Request::Node(DescribeVolume { volume }.into()),
         Request::Node(
             CreateVolume { volume, log: LogId(1), lineage: at.lineage, membership: membership() }.into(),
@@ -116,6 +117,7 @@ fn responses() -> Vec<Response> {
         Response::Pages(
             Entries { entries: vec![(Key::inode(1), Bytes::new())], next: Some(Key::MAX) }.into(),
         ),
+        Response::Node(DiskSpace { total_bytes: 2, free_bytes: 1, file_system: 3 }.into()),
     ]
 }
 

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use reference::explain::{Between, unexplained};
-use reference::operation::{beginning, operations};
+use reference::operation::beginning;
 use reference::pair::{Counts, Pair};
+use reference::random::operations;
 use reference::tree::Tree;
 use support::{PlainMount, Region, eventually};
 use zorya_storage::client::{CreateOptions, Placement, create_volume};
@@ -79,7 +80,8 @@ fn live(
         pair.check_now()?;
         let mut life = Life { states: Vec::new(), between: vec![Between::Atomic], synced: 0 };
         // A file that is mapped when its file system dies takes the test with it.
-        let others = operations(CLASS, seed, OPERATIONS).into_iter().filter(|operation| !operation.is_mapped());
+        let others =
+            operations(CLASS, seed, OPERATIONS).into_iter().filter(|operation| !operation.is_mapped());
         for (number, operation) in beginning(CLASS).into_iter().chain(others).enumerate() {
             let step = pair.step(&operation, &mut Counts::default());
             let step = step.map_err(|finding| format!("step {}: {finding}", number + 1))?;
@@ -157,7 +159,9 @@ fn what_a_killed_mount_leaves_is_a_prefix_of_what_was_done() {
         let life = live(&daemon, &reference, seed * 1000 + kill, Arc::clone(&killed), Arc::clone(&done));
         // At a step of the seed's choosing, and somewhere within it or the next.
         let last = 20 + (seed * 7919 + kill * 104_729) as usize % (OPERATIONS / 2);
-        eventually("the operations", || (life.is_finished() || done.load(Ordering::SeqCst) >= last).then_some(()));
+        eventually("the operations", || {
+            (life.is_finished() || done.load(Ordering::SeqCst) >= last).then_some(())
+        });
         thread::sleep(Duration::from_micros(kill * 137 % 1000));
         killed.store(true, Ordering::SeqCst);
         daemon.lock().unwrap().kill();

@@ -32,7 +32,9 @@ impl Between {
         match operation {
             Operation::Write { writing: Writing::Mapped | Writing::MappedAndSynced, .. } => Between::Mixed,
             Operation::Write { .. } if paged => Between::CutAtPage,
-            Operation::Write { .. } | Operation::CopyRange { .. } | Operation::SendFile { .. } => Between::Cut,
+            Operation::Write { .. } | Operation::CopyRange { .. } | Operation::SendFile { .. } => {
+                Between::Cut
+            }
             _ => Between::Atomic,
         }
     }
@@ -44,7 +46,8 @@ impl Between {
         match self {
             Between::Atomic => false,
             Between::Mixed => {
-                (found.len() == before.len() || found.len() == after.len()) && found.is_mixed_of(before, after)
+                (found.len() == before.len() || found.len() == after.len())
+                    && found.is_mixed_of(before, after)
             }
             Between::Cut | Between::CutAtPage => {
                 // New up to the cut, old from there: what differs from the old lies before it, what differs from the
@@ -79,7 +82,8 @@ pub fn unexplained(found: &Tree, before: &Tree, after: &Tree, between: Between) 
             return as_after;
         };
         if !same_but_content(entry, old, new) || !between.admits(&entry.content, &old.content, &new.content) {
-            reasons.push(format!("{path}: neither as before nor as after nor on the way: {:?}", entry.content));
+            reasons
+                .push(format!("{path}: neither as before nor as after nor on the way: {:?}", entry.content));
         }
     }
     reasons

@@ -40,7 +40,12 @@ impl Locality {
             let at = class.classify(&components);
             if self.names.get(&place) != Some(&entry.inode) {
                 let local = self.local_inodes.contains(&directory) || at == PathClass::Local;
-                self.take_in(entry.inode, &place, local, matches!(at, PathClass::Paged | PathClass::Relation { .. }));
+                self.take_in(
+                    entry.inode,
+                    &place,
+                    local,
+                    matches!(at, PathClass::Paged | PathClass::Relation { .. }),
+                );
             }
             entry.local = self.local_names.contains(&place);
             names.insert(place, entry.inode);

@@ -3,7 +3,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`operation`] | what is done, and how random operations are made |
+//! | [`operation`] | what is done |
+//! | [`random`] | random operations |
 //! | [`side`] | one of the two directories: does an operation, says what came of it |
 //! | [`tree`] | everything below a directory, and how two trees compare |
 //! | [`content`] | the bytes of a file, holes left out |
@@ -20,6 +21,7 @@ pub mod explain;
 pub mod locality;
 pub mod operation;
 pub mod pair;
+pub mod random;
 pub mod raw;
 pub mod side;
 pub mod tree;

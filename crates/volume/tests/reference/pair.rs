@@ -121,7 +121,8 @@ impl Pair {
 
     /// Everything below the mount is as below the reference.
     pub fn check_now(&self) -> Result<(), String> {
-        let found = Tree::of(&self.mount.root, None).map_err(|error| format!("reading the mount: {error}"))?;
+        let found =
+            Tree::of(&self.mount.root, None).map_err(|error| format!("reading the mount: {error}"))?;
         let mut expected = self.state().clone();
         expected.count_directories();
         report("the mount", found.differences(&expected, Times::Exact))
@@ -139,11 +140,14 @@ impl Pair {
     fn adjusted(&self, operation: &Operation) -> Operation {
         let mut operation = operation.clone();
         if let Operation::Write { slot, span, writing, .. } = &mut operation {
-            let inode = self.reference.file(*slot).and_then(|file| file.metadata().ok()).map(|meta| meta.ino());
+            let inode =
+                self.reference.file(*slot).and_then(|file| file.metadata().ok()).map(|meta| meta.ino());
             // A direct write over the largest request is several at once, and a page changed through a mapping is not
             // written in pages: neither says anything about the order of its parts.
             span.len = if self.is_direct(*slot) { span.len.min(512 << 10) } else { span.len };
-            if matches!(writing, Writing::Mapped) && inode.is_some_and(|inode| self.locality.maybe_paged(inode)) {
+            if matches!(writing, Writing::Mapped)
+                && inode.is_some_and(|inode| self.locality.maybe_paged(inode))
+            {
                 *writing = Writing::MappedAndSynced;
             }
         }
@@ -162,9 +166,12 @@ impl Pair {
 
     fn is_dsync(&self, operation: &Operation) -> bool {
         match operation {
-            Operation::Write { slot, span, writing: Writing::Plain | Writing::FromUntouchedMemory(_), .. } => {
-                span.len > 0 && self.flags(*slot) & libc::O_DSYNC != 0
-            }
+            Operation::Write {
+                slot,
+                span,
+                writing: Writing::Plain | Writing::FromUntouchedMemory(_),
+                ..
+            } => span.len > 0 && self.flags(*slot) & libc::O_DSYNC != 0,
             _ => false,
         }
     }
@@ -239,5 +246,7 @@ fn shown(answer: &Result<Answer, i32>) -> String {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -118,9 +118,7 @@ pub fn read_mapped(file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> 
 pub fn copy_range(from: &File, to: &File, at: u64, offset: u64, len: usize) -> io::Result<usize> {
     let (mut at, mut offset) = (at as i64, offset as i64);
     // SAFETY: both offsets are local variables that outlive the call.
-    counted(unsafe {
-        libc::copy_file_range(from.as_raw_fd(), &mut at, to.as_raw_fd(), &mut offset, len, 0)
-    })
+    counted(unsafe { libc::copy_file_range(from.as_raw_fd(), &mut at, to.as_raw_fd(), &mut offset, len, 0) })
 }
 
 /// sendfile(2), once; it writes where the file's offset is.
@@ -177,8 +175,7 @@ pub fn set_times(path: &Path, access: Option<(i64, i64)>, change: Option<(i64, i
     let times = [time(access), time(change)];
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path ends with a zero byte, and both outlive the call.
-    let result = unsafe {
-        libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
-    };
+    let result =
+        unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
     counted(result as isize).map(drop)
 }

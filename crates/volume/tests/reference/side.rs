@@ -176,8 +176,7 @@ impl Side {
             Operation::Truncate { path: at, size } => truncate(&path(at), size),
             Operation::SyncDirectory { path: at } => open_directory(&path(at))?.sync_all(),
             Operation::Rename { from, to, replace } => {
-                let flags =
-                    if replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
+                let flags = if replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
                 renameat2(AT_FDCWD, &path(from), AT_FDCWD, &path(to), flags).map_err(io::Error::from)
             }
             Operation::Link { from, to } => fs::hard_link(path(from), path(to)),

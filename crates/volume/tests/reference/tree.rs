@@ -137,15 +137,19 @@ impl Tree {
     /// Removes what an operation left that a crash cut short.
     pub fn remove_scratch(root: &Path) -> io::Result<()> {
         let found = Tree::of(root, None)?;
-        found.entries.keys().filter(|path| is_scratch(path)).try_for_each(|path| fs::remove_file(root.join(path)))
+        found
+            .entries
+            .keys()
+            .filter(|path| is_scratch(path))
+            .try_for_each(|path| fs::remove_file(root.join(path)))
     }
 
-    /// Links of directories: local directories are not counted.
+    /// Links of directories: a shipped one does not count the local ones in it.
     pub fn count_directories(&mut self) {
         let mut below: HashMap<String, u64> = HashMap::new();
-        for (path, entry) in &self.entries {
-            if entry.kind == Kind::Directory && !entry.local {
-                let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        for (path, entry) in self.entries.iter().filter(|(_, entry)| entry.kind == Kind::Directory) {
+            let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+            if !entry.local || self.entries.get(parent).is_some_and(|parent| parent.local) {
                 *below.entry(parent.to_owned()).or_default() += 1;
             }
         }
@@ -178,7 +182,11 @@ impl Tree {
             let fields = entry.differences(wanted, times);
             found.extend(fields.into_iter().map(|difference| format!("{path}: {difference}")));
             if ours[path.as_str()] != theirs[path.as_str()] {
-                found.push(format!("{path}: is {:?}, should be {:?}", ours[path.as_str()], theirs[path.as_str()]));
+                found.push(format!(
+                    "{path}: is {:?}, should be {:?}",
+                    ours[path.as_str()],
+                    theirs[path.as_str()]
+                ));
             }
         }
         found
@@ -223,7 +231,8 @@ impl Tree {
 fn is_scratch(path: &str) -> bool {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let numbered = |kind: &str| {
-        name.strip_prefix(kind).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        name.strip_prefix(kind)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
     path == SCRATCH || ["stays", "goes", "comes"].into_iter().any(numbered)
 }

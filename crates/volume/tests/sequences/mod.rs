@@ -8,7 +8,8 @@ pub mod volume_tree;
 use proptest::prelude::*;
 use zorya_volume::EngineClass;
 
-use crate::reference::operation::{Operation, operation};
+use crate::reference::operation::Operation;
+use crate::reference::random::operation;
 
 /// How a mount ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,6 @@ pub fn sequence() -> impl Strategy<Value = Sequence> {
         let end = prop_oneof![1 => Just(End::Unmount), 2 => any::<u16>().prop_map(End::Crash)];
         let operations = proptest::collection::vec(operation(class), 1..120);
         let segment = (operations, end).prop_map(|(operations, end)| Segment { operations, end });
-        proptest::collection::vec(segment, 1..4)
-            .prop_map(move |segments| Sequence { class, room, segments })
+        proptest::collection::vec(segment, 1..4).prop_map(move |segments| Sequence { class, room, segments })
     })
 }

@@ -86,12 +86,7 @@ type Left = (Vec<Logged>, Option<Tree>);
 
 impl Play<'_> {
     /// Plays a segment and returns the log that the next mount finds, and the tree that it says.
-    fn segment(
-        mut self,
-        segment: &Segment,
-        mount: TestMount,
-        reference: &Path,
-    ) -> Result<Left, String> {
+    fn segment(mut self, segment: &Segment, mount: TestMount, reference: &Path) -> Result<Left, String> {
         let pair = Pair::new(&mount.root, reference, self.class);
         let mut pair = pair.map_err(|error| format!("reading the reference: {error}"))?;
         pair.check_now()?;

@@ -16,8 +16,7 @@ use crate::support::memory_store::{Logged, MemoryStore};
 /// Opens the volume that a log gives and reads everything in it.
 pub fn of_log(log: &[Logged], class: EngineClass) -> Result<Tree, String> {
     let local = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let options =
-        VolumeOptions { class, cache_bytes: 0, local_dir: local.path().to_owned(), owner: (0, 0) };
+    let options = VolumeOptions { class, cache_bytes: 0, local_dir: local.path().to_owned(), owner: (0, 0) };
     let (chores, _list) = channel();
     let volume = Volume::open(&options, Arc::new(MemoryStore::from_log(log)), chores)
         .map_err(|error| format!("the volume does not open: {error:?}"))?;
@@ -67,7 +66,8 @@ impl Reader {
         let volume = Arc::clone(&self.volume);
         let content = Content::read(size, |buffer, at| {
             let (sender, answer) = channel();
-            volume.read(ino, at, buffer.len() as u32, move |read| sender.send(read).expect("it is waited for"));
+            volume
+                .read(ino, at, buffer.len() as u32, move |read| sender.send(read).expect("it is waited for"));
             let bytes = answer.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
             if bytes.len() != buffer.len() {
                 return Err(io::Error::other(format!("{} bytes of {} at {at}", bytes.len(), buffer.len())));

@@ -107,7 +107,9 @@ impl Aio {
         });
         let list = [&*block as *const Block];
         // SAFETY: the block and the buffer live in `in_flight` until the request has ended.
-        checked(unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1 as libc::c_long, list.as_ptr()) })?;
+        checked(unsafe {
+            libc::syscall(libc::SYS_io_submit, self.context, 1 as libc::c_long, list.as_ptr())
+        })?;
         self.in_flight.insert(number, (block, buffer));
         Ok(number)
     }

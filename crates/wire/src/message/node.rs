@@ -153,7 +153,8 @@ mod tests {
         NodeRequest::from(MeasureDisk {}).put(&mut out);
         assert_eq!(&out[..], [6]);
         let mut out = BytesMut::new();
-        let space = NodeResponse::from(DiskSpace { total_bytes: 0x0102_0304, free_bytes: 0x0500, file_system: 9 });
+        let space =
+            NodeResponse::from(DiskSpace { total_bytes: 0x0102_0304, free_bytes: 0x0500, file_system: 9 });
         space.put(&mut out);
         assert_eq!(&out[..], [6, 4, 3, 2, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(NodeResponse::get(&mut Reader::new(Bytes::from(out))), Ok(space));
