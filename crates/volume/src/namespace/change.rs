@@ -159,10 +159,11 @@ impl Namespace {
         }
         let placement = inode.placement;
         let is_relation = inode.is_relation();
-        if let Some(old) = self.inodes.insert(ino, inode) {
-            if old.is_relation() && old.placement != placement {
-                self.disown(old.placement, ino);
-            }
+        if let Some(old) = self.inodes.insert(ino, inode)
+            && old.is_relation()
+            && old.placement != placement
+        {
+            self.disown(old.placement, ino);
         }
         if is_relation {
             self.relation_owners.insert(placement, ino);
@@ -171,10 +172,10 @@ impl Namespace {
 
     fn drop_inode(&mut self, ino: u64) {
         self.directories.remove(&ino);
-        if let Some(old) = self.inodes.remove(&ino) {
-            if old.is_relation() {
-                self.disown(old.placement, ino);
-            }
+        if let Some(old) = self.inodes.remove(&ino)
+            && old.is_relation()
+        {
+            self.disown(old.placement, ino);
         }
     }
 

@@ -188,7 +188,7 @@ impl Pair {
 
     /// Whether the mount may hold a part of this write back until it is synced: a page that is not whole.
     fn may_hold_back(&self, operation: &Operation, inode: u64) -> bool {
-        let whole = |span: &Span| span.offset % 8192 == 0 && span.len % 8192 == 0;
+        let whole = |span: &Span| span.offset.is_multiple_of(8192) && span.len.is_multiple_of(8192);
         self.locality.maybe_paged(inode)
             && match operation {
                 Operation::Write { slot, span, .. } => {
