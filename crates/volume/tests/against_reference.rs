@@ -102,7 +102,7 @@ fn random_operations_for_minutes() {
             eprintln!("{finding}");
             report.findings.push(finding.to_string());
         }
-        if report.tally.sequences % 500 == 0 {
+        if report.tally.sequences.is_multiple_of(500) {
             eprintln!("{} s: {} sequences", started.elapsed().as_secs(), report.tally.sequences);
         }
         report.last_seed += 1;
