@@ -11,19 +11,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
-use support::harness::{TestMount, can_mount, own_namespace};
+use support::harness::{TestMount, can_mount, mounted, own_namespace};
 use support::memory_store::MemoryStore;
 use support::raw::open_unnamed;
 use zorya_volume::EngineClass;
-
-fn mounted(class: EngineClass) -> Option<(TestMount, MemoryStore)> {
-    if !can_mount() {
-        return None;
-    }
-    own_namespace();
-    let store = MemoryStore::new();
-    Some((TestMount::new(Arc::new(store.clone()), class), store))
-}
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()

@@ -9,21 +9,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use support::harness::{TestMount, can_mount, eventually, own_namespace};
+use support::harness::{TestMount, eventually, mounted};
 use support::memory_store::MemoryStore;
 use support::raw::{write_dsync, write_from_short_buffer, write_mapped};
 use zorya_volume::{EngineClass, MountError};
 
 const PAGE: usize = 8192;
-
-fn mounted(class: EngineClass) -> Option<(TestMount, MemoryStore)> {
-    if !can_mount() {
-        return None;
-    }
-    own_namespace();
-    let store = MemoryStore::new();
-    Some((TestMount::new(Arc::new(store.clone()), class), store))
-}
 
 /// A relation file of two pages of ones, open.
 fn relation(mount: &TestMount) -> File {

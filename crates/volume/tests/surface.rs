@@ -16,19 +16,10 @@ use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, Flock, FlockArg, fallocate, fcntl};
 use support::aio::{Aio, AlignedBuffer};
-use support::harness::{TestMount, can_mount, eventually, own_namespace};
+use support::harness::{TestMount, eventually, mounted};
 use support::memory_store::MemoryStore;
 use support::raw::write_mapped;
 use zorya_volume::EngineClass;
-
-fn mounted(class: EngineClass) -> Option<(TestMount, MemoryStore)> {
-    if !can_mount() {
-        return None;
-    }
-    own_namespace();
-    let store = MemoryStore::new();
-    Some((TestMount::new(Arc::new(store.clone()), class), store))
-}
 
 fn read_write(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()

@@ -45,10 +45,8 @@ impl Between {
         }
         match self {
             Between::Atomic => false,
-            Between::Mixed => {
-                (found.len() == before.len() || found.len() == after.len())
-                    && found.is_mixed_of(before, after)
-            }
+            // What is written through a mapping makes no file longer.
+            Between::Mixed => found.len() == before.len() && found.is_mixed_of(before, after),
             Between::Cut | Between::CutAtPage => {
                 // New up to the cut, old from there: what differs from the old lies before it, what differs from the
                 // new behind it.

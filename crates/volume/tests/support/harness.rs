@@ -15,6 +15,8 @@ use zorya_volume::mount::FuseMount;
 use zorya_volume::volume::Volume;
 use zorya_volume::{EngineClass, MountError, MountOptions};
 
+use super::memory_store::MemoryStore;
+
 /// A mounted volume. Ends with the test.
 pub struct TestMount {
     pub dir: TempDir,
@@ -39,6 +41,16 @@ pub fn can_mount() -> bool {
 /// Puts the calling thread into a mount namespace of its own. Once per test, before anything is mounted.
 pub fn own_namespace() {
     zorya_volume::mount::enter_private_namespace().unwrap();
+}
+
+/// A mount over a new store in memory; `None` where this machine cannot mount.
+pub fn mounted(class: EngineClass) -> Option<(TestMount, MemoryStore)> {
+    if !can_mount() {
+        return None;
+    }
+    own_namespace();
+    let store = MemoryStore::new();
+    Some((TestMount::new(Arc::new(store.clone()), class), store))
 }
 
 impl TestMount {
