@@ -243,10 +243,9 @@ pub(crate) fn newest(dir: &Path) -> Result<Option<Manifest>, OpenError> {
 
 /// Reads a manifest, or its copy if it is damaged or not there.
 fn load(path: &Path) -> Result<Result<Manifest, BadManifest>, OpenError> {
-    let copy = copy_of(path);
     let first = read(path)?;
     let Err(BadManifest::Damaged(reason)) = &first else { return Ok(first) };
-    match read(&copy)? {
+    match read(&copy_of(path))? {
         Ok(manifest) => {
             tracing::warn!(path = %path.display(), reason, "a manifest is damaged; its copy counts");
             Ok(Ok(manifest))

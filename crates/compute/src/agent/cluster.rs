@@ -167,8 +167,10 @@ impl Supervisor {
     }
 
     async fn run(mut self, mut pair: Pair, mut wished: watch::Receiver<Wish>) {
-        let Some(spec) = self.spec() else { return };
-        let mut adopted = pair.adopt(&spec);
+        if self.spec().is_none() {
+            return;
+        }
+        let mut adopted = pair.adopt();
         loop {
             let wish = *wished.borrow_and_update();
             match wish.want {

@@ -199,12 +199,11 @@ impl Pair {
     }
 
     /// Finds the processes that another life of the agent started. Whether both are there says whether the pair may go on.
-    pub fn adopt(&mut self, cluster: &ClusterSpec) -> bool {
+    pub fn adopt(&mut self) -> bool {
         let status = self.home.mount_status(&self.name);
         let own = nix::unistd::geteuid().as_raw();
         self.mount = process::by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
-        let runs_as = Installed::runs_as(self.kind, cluster.bin_dir.as_deref());
-        self.engine = process::by_arguments(runs_as, &self.kind.known_by(&self.data_directory()));
+        self.engine = process::by_arguments(self.kind.runs_as(), &self.kind.known_by(&self.data_directory()));
         if let Some(mount) = &self.mount {
             self.namespace = Namespace::of(mount).ok();
             self.connection = MountReport::read(&status)

@@ -15,7 +15,6 @@ use super::instance::MountReport;
 use super::lock;
 use super::node::{NodePhase, NodeState};
 use crate::disk::{self, DiskUse, Watermark};
-use crate::engine::Installed;
 use crate::home::Home;
 use crate::process::pid_by_arguments;
 use crate::region::{ClusterSpec, NodeSpec, Region, RegionId};
@@ -365,8 +364,7 @@ fn look_at_cluster(home: &Home, region: &Region, cluster: &ClusterSpec, own: u32
     let status = home.mount_status(&cluster.name);
     let mount_pid = pid_by_arguments(own, &[OsStr::new("--status-file"), status.as_os_str()]);
     let data = Home::cluster_runtime(region.id, &cluster.name).join("mnt").join(cluster.engine.data());
-    let runs_as = Installed::runs_as(cluster.engine, cluster.bin_dir.as_deref());
-    let pid = pid_by_arguments(runs_as, &cluster.engine.known_by(&data));
+    let pid = pid_by_arguments(cluster.engine.runs_as(), &cluster.engine.known_by(&data));
     let phase = match (pid, mount_pid) {
         (Some(_), Some(_)) => ClusterPhase::Available,
         (None, None) => ClusterPhase::Stopped,

@@ -135,12 +135,6 @@ impl Installed {
         format!("{} {}", self.engine.product().mark, self.series)
     }
 
-    /// The user that an engine runs as: by its user its process is known, also where it cannot be found any more.
-    #[must_use]
-    pub fn runs_as(engine: Engine, bin_dir: Option<&Path>) -> u32 {
-        Installed::find(engine, bin_dir).map_or(geteuid(), |found| found.uid).as_raw()
-    }
-
     /// One of its programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
@@ -162,6 +156,12 @@ impl Engine {
             Engine::Postgres => postgres::PRODUCT,
             Engine::Mariadb => mariadb::PRODUCT,
         }
+    }
+
+    /// The user that it runs as: by its user its process is known, also where its programs are gone.
+    #[must_use]
+    pub fn runs_as(self) -> u32 {
+        user(&self.product()).map_or(geteuid(), |(uid, _)| uid).as_raw()
     }
 }
 

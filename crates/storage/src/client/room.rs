@@ -37,10 +37,10 @@ impl Room {
 
     /// Asks every node again and again until `stop`. A node that does not answer counts with what it said last.
     pub async fn watch(self: Arc<Self>, nodes: Vec<Arc<Peer>>, write_quorum: usize, stop: CancellationToken) {
+        let hosts: Vec<&str> = nodes.iter().map(|node| host(node.address())).collect();
         let mut said = vec![None; nodes.len()];
         loop {
             ask_all(&nodes, &mut said).await;
-            let hosts: Vec<&str> = nodes.iter().map(|node| host(node.address())).collect();
             if let Some(bytes) = of_quorum(&hosts, &said, write_quorum) {
                 self.free_bytes.store(bytes, Ordering::Relaxed);
             }

@@ -35,12 +35,9 @@ fn check_can_mount() -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let forbids = |setting: &str| {
-        std::fs::read_to_string(setting).is_ok_and(|value| value.trim() == "0").then(|| setting.to_owned())
-    };
-    let settings =
-        ["/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"].into_iter();
-    if let Some(setting) = settings.filter_map(forbids).next() {
+    let settings = ["/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"];
+    let forbids = |setting: &&str| std::fs::read_to_string(setting).is_ok_and(|value| value.trim() == "0");
+    if let Some(setting) = settings.iter().find(|setting| forbids(setting)) {
         bail!(
             "{setting} is 0, so that only root can mount a volume: set it to another value, or run as root"
         );
