@@ -3,9 +3,10 @@
 
 mod support;
 
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use support::{Region, durable, get, put, wait_until};
 use zorya_storage::client::{ClientError, ClientOptions, OpenError};
@@ -40,12 +41,13 @@ fn a_frame_of_nonsense_ends_its_connection_and_no_other() {
     let client = region.open(volume);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for address in &region.addresses {
-        let stream = runtime.block_on(net::connect(address, &region.key)).unwrap();
-        let mut stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        std::io::Write::write_all(&mut stream, &[0xa5; 64]).unwrap();
-        assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "the node closes the connection");
+        let closed = async {
+            let mut stream = net::connect(address, &region.key).await.unwrap();
+            stream.write_all(&[0xa5; 64]).await.unwrap();
+            stream.read(&mut [0; 1]).await
+        };
+        let closed = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), closed).await });
+        assert!(matches!(closed, Ok(Ok(0) | Err(_))), "the node closes the connection");
     }
     durable(&*client, put(&*client, 1, b"unharmed")).unwrap();
     assert_eq!(get(&*client, 1).unwrap(), "unharmed");

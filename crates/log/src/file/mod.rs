@@ -35,9 +35,10 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use zorya_types::planted::{PlantedBug, is_planted};
 use zorya_types::{Incarnation, VolumeId};
 use zorya_wire::message::log::Tail;
@@ -77,7 +78,7 @@ pub struct Found {
     pub payload: Bytes,
 }
 
-/// What the log tells its owner. Called on a thread of the log; must not block.
+/// What the log tells its owner. Called on the log's thread or within [`NodeLog::hurry`]; must not block.
 #[derive(Clone, Debug)]
 pub enum LogEvent {
     /// Everything that starts below this is on disk.
@@ -151,6 +152,7 @@ pub struct Usage {
 /// An open node log. Dropping it is the same as [`NodeLog::shutdown`].
 pub struct NodeLog {
     shared: Arc<Shared>,
+    writer: Arc<Mutex<sync::GroupWriter>>,
     scars: Scars,
     beyond_damage: Vec<Position>,
     threads: Vec<JoinHandle<()>>,
@@ -210,25 +212,35 @@ impl NodeLog {
             current: newest(&recovered).clone(),
             end: recovered.end,
             scars: recovered.scars,
-            unmarked: recovered.unmarked,
+            took: Duration::ZERO,
             skip_sync: is_planted(PlantedBug::NoFdatasync),
             events,
         };
+        shared.state.lock().unmarked_since = recovered.unmarked.then(Instant::now);
+        let writer = Arc::new(Mutex::new(writer));
         let (scars, beyond_damage) = (recovered.scars, recovered.beyond_damage);
-        let mut log = NodeLog { shared: shared.clone(), scars, beyond_damage, threads: Vec::new() };
+        let mut log = NodeLog {
+            shared: shared.clone(),
+            writer: writer.clone(),
+            scars,
+            beyond_damage,
+            threads: Vec::new(),
+        };
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
                 .map_err(OpenError::io("start the thread", name))
         };
-        log.threads.push(spawn("log-sync", Box::new(move || writer.run()))?);
+        let syncing = shared.clone();
+        log.threads.push(spawn("log-sync", Box::new(move || sync::run(&syncing, &writer)))?);
         log.threads.push(spawn("log-files", Box::new(move || keeper::run(&shared)))?);
         Ok(log)
     }
 
     /// Queues an entry and returns its position; [`LogEvent::Durable`] tells when it is on disk. Waits only while more
-    /// than the configured bytes are pending. `urgent`: somebody waits for it, sync now.
+    /// than the configured bytes are pending. `urgent`: somebody waits for it, and the caller calls [`NodeLog::hurry`]
+    /// once it has appended everything that it knows of.
     pub fn append(
         &self,
         volume: VolumeId,
@@ -251,16 +263,22 @@ impl NodeLog {
             if pending == 0 || pending + entry.frame_len() <= config.max_pending_bytes {
                 break;
             }
+            self.shared.work.notify_one();
             self.shared.room.wait(&mut state);
         }
         let was_idle = state.queue.is_idle();
         let position = state.queue.push(entry, urgent);
-        let wake = was_idle || state.queue.is_urgent();
+        let wake = was_idle && !urgent || state.queue.is_full();
         drop(state);
         if wake {
             self.shared.work.notify_one();
         }
         Ok(Position(position))
+    }
+
+    /// Has urgent entries written and synced: by the calling thread where that is quick, else by the log's.
+    pub fn hurry(&self) {
+        sync::hurry(&self.shared, &self.writer);
     }
 
     /// Nothing that starts below `position` is needed any more: whole files below it are recycled.

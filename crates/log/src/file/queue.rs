@@ -142,13 +142,17 @@ impl Queue {
 
     /// Takes the place of a mark, if the file has room for one and nothing waits.
     pub(super) fn place_mark(&mut self) -> Option<u64> {
-        let fits = self.is_idle() && self.next + FRAME_HEADER_LEN as u64 <= self.file_end;
-        fits.then(|| {
+        self.has_room_for_mark().then(|| {
             let position = self.next;
             self.next += FRAME_HEADER_LEN as u64;
             self.taken = self.next;
             position
         })
+    }
+
+    /// Whether a mark could be written now.
+    pub(super) fn has_room_for_mark(&self) -> bool {
+        self.is_idle() && self.next + FRAME_HEADER_LEN as u64 <= self.file_end
     }
 
     /// The next group to write: entries of one file, in order, without a gap.
@@ -204,7 +208,12 @@ impl Queue {
 
     /// Whether what waits should be written without waiting for company.
     pub(super) fn is_urgent(&self) -> bool {
-        self.urgent > self.taken || self.pending_bytes >= GROUP_BYTES
+        self.urgent > self.taken || self.is_full()
+    }
+
+    /// Whether so much waits that no company is needed.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending_bytes >= GROUP_BYTES
     }
 
     /// Whether the file that entries go to is used enough for the next one to be made ready.

@@ -2,15 +2,16 @@
 //!
 //! | thread | owns | born | dies |
 //! |---|---|---|---|
-//! | `log-sync` ([`super::sync`]) | the file that is written, and all calls of `events` | at open | at shutdown, or when a write or sync failed |
+//! | `log-sync` ([`super::sync`]) | what is left to it: groups that nobody waits for, large ones, all on a slow disk | at open | at shutdown, or when a write or sync failed |
 //! | `log-files` ([`super::keeper`]) | making, recycling and removing files | at open | at shutdown |
 //!
-//! Nobody does I/O while holding the lock.
+//! Nobody does I/O while holding the lock of the state. Who holds the [`super::sync::GroupWriter`] owns the file that is
+//! written, and calls `events`; its lock is taken before that of the state.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) no_spare: Option<Arc<io::Error>>,
     /// The sync thread waits for a spare.
     pub(super) needs_spare: bool,
+    /// Nothing in the log says yet that the last entries were synced, which were written then.
+    pub(super) unmarked_since: Option<Instant>,
     /// Set while the disk is full.
     pub(super) full: Option<NodeLogError>,
     /// Set once, for good.
@@ -74,6 +77,7 @@ impl State {
             next_spare,
             no_spare: None,
             needs_spare: false,
+            unmarked_since: None,
             full: None,
             stopped: None,
             closing: false,

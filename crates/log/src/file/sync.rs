@@ -1,12 +1,17 @@
-//! The thread that writes: group commit over all volumes.
+//! Writing: group commit over all volumes.
 //!
 //! Everything that waits is one group: one write, one fdatasync, and only then is the next group taken. A frame's
 //! flushed mark is its group's start, so a later group's frame on disk proves that the earlier groups were synced.
-//! After a failed write or sync the thread ends; it never tries again, because what the disk holds is then unknown.
+//! After a failed write or sync nothing is ever written again, because what the disk holds is then unknown.
+//!
+//! Whoever holds the [`GroupWriter`] writes. That is the log's own thread, or, for a small group on a quick disk, the
+//! thread that waits for it: handing the group over and being woken again costs more than such a disk takes.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::disk::Disk;
 use super::error::is_full;
@@ -24,7 +29,12 @@ const QUIET: Duration = Duration::from_millis(100);
 const BLOCK: u64 = 4096;
 static ZEROES: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 
-/// The state of the thread.
+/// A group of more bytes than this is for the log's thread.
+const SMALL: u64 = 128 << 10;
+/// A disk is quick while its last write and sync took no longer than this together.
+const QUICK: Duration = Duration::from_millis(1);
+
+/// What writing needs; one at a time has it.
 pub(super) struct GroupWriter {
     pub(super) shared: Arc<Shared>,
     /// The file that is written.
@@ -32,70 +42,103 @@ pub(super) struct GroupWriter {
     /// Where the log ends: the start of the next group.
     pub(super) end: u64,
     pub(super) scars: Scars,
-    /// Nothing in the log says yet that the last entries were synced.
-    pub(super) unmarked: bool,
+    /// How long the last write and sync took.
+    pub(super) took: Duration,
     /// The planted bug: say that it is on disk without syncing.
     pub(super) skip_sync: bool,
     pub(super) events: Box<dyn Fn(LogEvent) + Send>,
 }
 
+/// The log's thread: writes until the log is closed or stops.
+pub(super) fn run(shared: &Shared, writer: &Mutex<GroupWriter>) {
+    loop {
+        let work = next_work(shared);
+        let mut writer = writer.lock();
+        let goes_on = match work {
+            Work::Group => writer.attempt(GroupWriter::write_group),
+            Work::Mark => writer.attempt(GroupWriter::write_mark),
+            Work::End => return,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Has what somebody waits for written: by this thread if that is quick, else by the log's. Returns at once if nobody
+/// waits.
+pub(super) fn hurry(shared: &Shared, writer: &Mutex<GroupWriter>) {
+    let state = shared.state.lock();
+    let (urgent, small) = (state.queue.is_urgent(), state.queue.pending_bytes() <= SMALL);
+    let waiting = state.queue.first_waiting();
+    drop(state);
+    if !urgent {
+        return;
+    }
+    let mut own = writer.try_lock().filter(|writer| {
+        small && writer.took <= QUICK && waiting.is_some_and(|position| position < writer.current.end())
+    });
+    match &mut own {
+        Some(writer) => {
+            writer.attempt(GroupWriter::write_group);
+        }
+        None => {
+            shared.work.notify_one();
+        }
+    }
+}
+
 enum Work {
     Group,
-    Mark(u64),
+    Mark,
     End,
 }
 
-impl GroupWriter {
-    /// Runs until the log is closed or a write fails.
-    pub(super) fn run(mut self) {
-        loop {
-            let done = match self.next_work() {
-                Work::Group => self.write_group(),
-                Work::Mark(position) => self.write_mark(position),
-                Work::End => return,
-            };
-            match done {
-                Ok(()) => {}
-                Err(NodeLogError::Closed) => return,
-                Err(error) => {
-                    self.shared.stop(error.clone());
-                    (self.events)(LogEvent::Failed(error));
-                    return;
-                }
+/// Waits for something to do. By the time that it is done, another may have done it.
+fn next_work(shared: &Shared) -> Work {
+    let mut state = shared.state.lock();
+    let mut company_until = None;
+    loop {
+        let now = Instant::now();
+        if state.stopped.is_some() {
+            return Work::End;
+        }
+        if !state.queue.is_idle() {
+            let until = *company_until.get_or_insert(now + shared.config.linger);
+            if state.queue.is_urgent() || state.closing || now >= until {
+                return Work::Group;
             }
+            shared.work.wait_until(&mut state, until);
+            continue;
+        }
+        company_until = None;
+        let quiet_from = state.unmarked_since.map(|since| since + QUIET);
+        match quiet_from {
+            Some(from) if (state.closing || now >= from) && state.queue.has_room_for_mark() => {
+                return Work::Mark;
+            }
+            _ if state.closing => return Work::End,
+            Some(from) if now < from => {
+                shared.work.wait_until(&mut state, from);
+            }
+            _ => shared.work.wait(&mut state),
         }
     }
+}
 
-    fn next_work(&self) -> Work {
-        let shared = &self.shared;
-        let mut state = shared.state.lock();
-        let quiet_until = Instant::now() + QUIET;
-        let mut company_until = None;
-        loop {
-            let now = Instant::now();
-            let waits = !state.queue.is_idle();
-            if waits {
-                let until = *company_until.get_or_insert(now + shared.config.linger);
-                if state.queue.is_urgent() || state.closing || now >= until {
-                    return Work::Group;
-                }
-                shared.work.wait_until(&mut state, until);
-                continue;
-            }
-            let quiet = state.closing || now >= quiet_until;
-            if self.unmarked
-                && quiet
-                && let Some(position) = state.queue.place_mark()
-            {
-                return Work::Mark(position);
-            }
-            if state.closing {
-                return Work::End;
-            }
-            if self.unmarked && !quiet {
-                shared.work.wait_until(&mut state, quiet_until);
-            } else {
-                shared.work.wait(&mut state);
+impl GroupWriter {
+    /// Writes, and says whether there may be more to write. A failure stops the log for good.
+    fn attempt(&mut self, write: impl FnOnce(&mut GroupWriter) -> Result<(), NodeLogError>) -> bool {
+        if self.shared.state.lock().stopped.is_some() {
+            return false;
+        }
+        match write(self) {
+            Ok(()) => true,
+            Err(NodeLogError::Closed) => false,
+            Err(error) => {
+                self.shared.stop(error.clone());
+                (self.events)(LogEvent::Failed(error));
+                false
             }
         }
     }
@@ -112,14 +155,15 @@ impl GroupWriter {
         let flushed = self.end;
         let frames = group.iter().map(|entry| (entry.header(flushed), &entry.payload[..]));
         self.write(frames, end)?;
-        self.unmarked = true;
         self.finish(end, group.len() as u64, group.iter().map(|entry| entry.payload.len() as u64).sum());
         drop::<Vec<Queued>>(group);
         (self.events)(LogEvent::Durable(Position(end)));
         Ok(())
     }
 
-    fn write_mark(&mut self, position: u64) -> Result<(), NodeLogError> {
+    fn write_mark(&mut self) -> Result<(), NodeLogError> {
+        let place = self.shared.state.lock().queue.place_mark();
+        let Some(position) = place else { return Ok(()) };
         let header = FrameHeader {
             class: Class::Mark,
             kind: 0,
@@ -131,7 +175,6 @@ impl GroupWriter {
         };
         assert_eq!(position, self.end, "a mark must stand where the log ends");
         self.write([(header, &[][..])].into_iter(), header.end())?;
-        self.unmarked = false;
         self.finish(header.end(), 0, 0);
         Ok(())
     }
@@ -151,11 +194,13 @@ impl GroupWriter {
         }
         slices.push(IoSlice::new(&ZEROES[..self.zeroes_after(end)]));
         let offset = self.end - self.current.first;
+        let began = Instant::now();
         self.current.file.write_at(offset, &mut slices).map_err(stopped("a write"))?;
         let started = Instant::now();
         if !self.skip_sync {
             self.current.file.sync().map_err(stopped("an fdatasync"))?;
         }
+        self.took = began.elapsed();
         let mut state = self.shared.state.lock();
         state.counters.fsyncs += 1;
         state.counters.sync_time += started.elapsed();
@@ -177,8 +222,14 @@ impl GroupWriter {
         state.counters.entries += entries;
         state.counters.payload_bytes += payload_bytes;
         let wants = state.wants_spare(self.shared.config.spare_files);
+        let was_marked = state.unmarked_since.is_none();
+        state.unmarked_since = (entries > 0).then(Instant::now);
         drop(state);
         self.end = end;
+        if was_marked && entries > 0 {
+            // The log's thread writes the mark later.
+            self.shared.work.notify_one();
+        }
         self.shared.room.notify_all();
         if wants {
             self.shared.housekeeping.notify_all();

@@ -29,6 +29,7 @@ impl Replica {
                 runs.iter().try_for_each(|run| batch::admit(run, &truncation)).map_err(invalid)?;
                 self.store(runs, records, append.urgent, out).map_err(invalid)?;
                 raise(&mut self.hard.told, &append.told);
+                self.gossip.told_by_writer(append.told.vdl);
                 self.bound_torn_tail();
             }
             // It missed the opening, so it cannot know what to delete first: it learns that from its peers, and

@@ -1,7 +1,8 @@
 //! A replica gets from its peers what it is missing: truncations, positions, records.
 //!
-//! Every tick it asks one peer what it has, and all of them while it knows that it is behind. It fetches from the one
-//! with the most, one fetch at a time. Questions and answers may be lost: a later tick asks again.
+//! Every tick it asks one peer what it has, and all of them while it lags: a replica that the writer sends to a little later
+//! than to others is behind all the time, and has what is missing by the next tick. It fetches from the one with the
+//! most, one fetch at a time. Questions and answers may be lost: a later tick asks again.
 
 use zorya_types::{Epoch, Lsn, Slot, Truncation};
 use zorya_wire::message::log::{Digest, DigestReply, Fetch, LogRequest, LogResponse, Records, ResponseBody};
@@ -41,6 +42,8 @@ pub(super) struct Gossip {
     heard_epoch: Epoch,
     /// How far peers were at the last tick: whoever is not there by the next one lags.
     lag_mark: Lsn,
+    /// The VDL that the writer told, or peers by the last tick: the same.
+    told_mark: Lsn,
     /// The tick of the last change of what the disk knows as told.
     told_tick: u64,
 }
@@ -55,6 +58,7 @@ impl Gossip {
             asked_everyone: None,
             heard_epoch: Epoch(0),
             lag_mark: Lsn::ZERO,
+            told_mark: Lsn::ZERO,
             told_tick: 0,
         }
     }
@@ -62,6 +66,11 @@ impl Gossip {
     /// A writer was heard in an epoch whose truncation is not known here.
     pub fn miss_opening(&mut self, epoch: Epoch) {
         self.heard_epoch = self.heard_epoch.max(epoch);
+    }
+
+    /// The writer told a VDL; it has sent everything below, so what is not here was lost.
+    pub fn told_by_writer(&mut self, vdl: Lsn) {
+        self.told_mark = self.told_mark.max(vdl);
     }
 
     /// A new truncation holds: what was known of peers beyond its cut is void.
@@ -125,9 +134,15 @@ impl Replica {
     /// Whether something is known to exist that is not here.
     pub(super) fn is_behind(&self) -> bool {
         let received = self.reached.received;
+        self.hard.told.vdl > received || self.lags()
+    }
+
+    /// Whether it is behind and nothing that is on its way changes that.
+    fn lags(&self) -> bool {
+        let received = self.reached.received;
         self.gossip.heard_epoch > self.accepted_epoch()
             || self.highest() > received
-            || self.hard.told.vdl > received
+            || self.gossip.told_mark.min(self.hard.told.vdl) > received
             || self.waiting.catch_ups.iter().any(|(_, upto)| *upto > received)
     }
 
@@ -148,7 +163,7 @@ impl Replica {
         if let Some((peer, _)) = self.gossip.fetching.take_if(|(_, since)| *since + FETCH_TICKS <= ticks) {
             self.gossip.peers[usize::from(peer.0)].scl = Lsn::ZERO;
         }
-        if self.is_behind() {
+        if self.lags() {
             self.ask_everyone(out);
         } else {
             self.ask_in_turn(out);
@@ -159,6 +174,7 @@ impl Replica {
         let (received, accepted) = (self.reached.received, self.accepted_epoch());
         self.gossip.lag_mark =
             self.gossip.ahead(received, accepted).map(|(_, peer)| peer.scl).max().unwrap_or_default();
+        self.gossip.told_mark = self.hard.told.vdl;
         self.remember_told(out);
     }
 
@@ -213,6 +229,7 @@ impl Replica {
     }
 
     fn digest_answered(&mut self, reply: &DigestReply, out: &mut Vec<Effect>) {
+        let known = self.accepted_epoch();
         if let Some(truncation) = &reply.truncation {
             self.learn(truncation, out);
         }
@@ -221,7 +238,7 @@ impl Replica {
         if reply.own.truncation == accepted {
             raise(&mut self.hard.told, &reply.own.told);
         }
-        if self.is_behind() {
+        if self.lags() || accepted > known {
             self.fetch(out);
         }
     }

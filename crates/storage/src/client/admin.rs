@@ -10,7 +10,7 @@ use zorya_wire::message::node::{
 };
 use zorya_wire::message::{Request, Response};
 
-use crate::net::{ConnectError, FrameReader, connect, write_outgoing};
+use crate::net::{ConnectError, FrameReader, connect, split, write_outgoing};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ pub struct CreateOptions {
 
 async fn ask(address: &str, key: &RegionKey, request: NodeRequest) -> Result<NodeResponse, AdminError> {
     let stream = connect(address, key).await?;
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = split(stream);
     let exchange = async {
         write_outgoing(&mut write, &[Request::Node(request).encode(1)]).await?;
         let (header, body) = FrameReader::new(read).next().await?.ok_or(std::io::ErrorKind::UnexpectedEof)?;

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
 use zorya_types::{Incarnation, Lsn, Slot, VolumeId};
 use zorya_wire::handshake::RegionKey;
@@ -14,7 +12,7 @@ use zorya_wire::message::log::{Append, LogRequest, Refusal, ResponseBody};
 use zorya_wire::message::{Outgoing, Request, Response};
 
 use super::writer::{Outbox, WriterShared};
-use crate::net::{FrameReader, connect, write_outgoing};
+use crate::net::{FrameReader, ReadHalf, Stream, WriteHalf, connect, split, write_outgoing};
 
 /// The lease is renewed and positions are told at least this often.
 const RENEWAL: Duration = Duration::from_millis(300);
@@ -69,8 +67,8 @@ impl Sender {
         }
     }
 
-    async fn converse(&self, stream: TcpStream) -> std::io::Result<()> {
-        let (read, write) = stream.into_split();
+    async fn converse(&self, stream: Stream) -> std::io::Result<()> {
+        let (read, write) = split(stream);
         let in_flight = InFlight::default();
         tokio::select! {
             ended = self.receive(read, &in_flight) => ended,
@@ -78,7 +76,7 @@ impl Sender {
         }
     }
 
-    async fn send(&self, mut write: OwnedWriteHalf, in_flight: &InFlight) -> std::io::Result<()> {
+    async fn send(&self, mut write: WriteHalf, in_flight: &InFlight) -> std::io::Result<()> {
         let mut sent = Lsn::ZERO;
         let mut id = 0;
         let mut urgent_told = Lsn::ZERO;
@@ -131,7 +129,7 @@ impl Sender {
         messages
     }
 
-    async fn receive(&self, read: OwnedReadHalf, in_flight: &InFlight) -> std::io::Result<()> {
+    async fn receive(&self, read: ReadHalf, in_flight: &InFlight) -> std::io::Result<()> {
         let mut frames = FrameReader::new(read);
         while let Some((header, body)) = frames.next().await? {
             let response = Response::decode(&header, body).map_err(std::io::Error::other)?;

@@ -4,14 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zorya_wire::handshake::{self, CHALLENGE_LEN, HELLO_LEN, HandshakeError, RegionKey, SECRET_LEN};
 
+use super::stream::{self, Stream, peer_name};
+
 /// How long a handshake may take: a peer that is stopped accepts connections (its kernel does) and says nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long sent bytes may stay unacknowledged before the connection counts as broken (RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -38,26 +37,29 @@ fn nonce() -> [u8; SECRET_LEN] {
     rand::random()
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
+/// Connects to `address` (`host:port`) and proves the region's key both ways.
+pub async fn connect(address: &str, key: &RegionKey) -> Result<Stream, ConnectError> {
+    if let Some(local) = stream::connect_local(address)
+        && let Ok(met) = met(local, address, key).await
+    {
+        return Ok(met);
+    }
+    let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
+    let late = |_| unreachable(io::ErrorKind::TimedOut.into());
+    let tcp = timeout(PATIENCE, stream::connect_tcp(address)).await.map_err(late)?.map_err(unreachable)?;
+    met(tcp, address, key).await
 }
 
-/// Connects to `address` (`host:port`) and proves the region's key both ways.
-pub async fn connect(address: &str, key: &RegionKey) -> Result<TcpStream, ConnectError> {
+async fn met(mut stream: Stream, address: &str, key: &RegionKey) -> Result<Stream, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
-    let late = || unreachable(io::ErrorKind::TimedOut.into());
-    let mut stream =
-        timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| late())?.map_err(unreachable)?;
-    tune(&stream).map_err(unreachable)?;
-    let met = timeout(PATIENCE, introduce(&mut stream, key)).await.map_err(|_| late())?;
-    match met.map_err(unreachable)? {
+    let late = |_| unreachable(io::ErrorKind::TimedOut.into());
+    match timeout(PATIENCE, introduce(&mut stream, key)).await.map_err(late)?.map_err(unreachable)? {
         Ok(()) => Ok(stream),
         Err(source) => Err(ConnectError::Refused { address: address.to_owned(), source }),
     }
 }
 
-async fn introduce(stream: &mut TcpStream, key: &RegionKey) -> io::Result<Result<(), HandshakeError>> {
+async fn introduce(stream: &mut Stream, key: &RegionKey) -> io::Result<Result<(), HandshakeError>> {
     let hello = handshake::hello(key, &nonce());
     stream.write_all(&hello).await?;
     let mut challenge = [0; CHALLENGE_LEN];
@@ -74,10 +76,9 @@ async fn introduce(stream: &mut TcpStream, key: &RegionKey) -> io::Result<Result
 }
 
 /// Lets a peer prove the region's key. A stranger costs a bounded time and learns nothing.
-pub async fn accept(mut stream: TcpStream, key: &RegionKey) -> Result<TcpStream, ConnectError> {
-    let address = stream.peer_addr().map_or_else(|_| "a peer".to_owned(), |address| address.to_string());
+pub async fn accept(mut stream: Stream, key: &RegionKey) -> Result<Stream, ConnectError> {
+    let address = peer_name(&stream);
     let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
-    tune(&stream).map_err(unreachable)?;
     match timeout(PATIENCE, examine(&mut stream, key)).await {
         Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),
         Ok(Err(source)) => Err(unreachable(source)),
@@ -86,7 +87,7 @@ pub async fn accept(mut stream: TcpStream, key: &RegionKey) -> Result<TcpStream,
     }
 }
 
-async fn examine(stream: &mut TcpStream, key: &RegionKey) -> io::Result<Result<(), HandshakeError>> {
+async fn examine(stream: &mut Stream, key: &RegionKey) -> io::Result<Result<(), HandshakeError>> {
     let mut hello = [0; HELLO_LEN];
     stream.read_exact(&mut hello).await?;
     let own = nonce();
@@ -111,17 +112,25 @@ async fn examine(stream: &mut TcpStream, key: &RegionKey) -> io::Result<Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
+
+    use super::super::Listener;
 
     async fn meet(client: RegionKey, server: RegionKey) -> (Result<(), String>, Result<(), String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let (told, mut tellings) = tokio::sync::mpsc::channel(2);
+        // By the local socket, and by TCP when that was of no use.
         let serve = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            accept(stream, &server).await.map(drop).map_err(|e| format!("{e:?}"))
+            loop {
+                let met = accept(listener.accept().await.unwrap(), &server).await;
+                told.send(met.map(drop).map_err(|e| format!("{e:?}"))).await.unwrap();
+            }
         });
         let connected = connect(&address, &client).await.map(drop).map_err(|e| format!("{e:?}"));
-        (connected, serve.await.unwrap())
+        let served = tellings.recv().await.unwrap();
+        serve.abort();
+        (connected, served)
     }
 
     #[tokio::test]
@@ -138,11 +147,11 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_are_not_ours_are_turned_away() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut stranger = TcpStream::connect(address).await.unwrap();
         stranger.write_all(&[b'G'; HELLO_LEN]).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
+        let stream = listener.accept().await.unwrap();
         let key = RegionKey { region: 1, secret: [0; SECRET_LEN] };
         let refused = accept(stream, &key).await.unwrap_err();
         assert!(matches!(refused, ConnectError::Refused { source: HandshakeError::NotZorya, .. }));

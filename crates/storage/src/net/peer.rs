@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zorya_wire::handshake::RegionKey;
@@ -15,6 +14,7 @@ use zorya_wire::message::{Outgoing, Request, Response};
 
 use super::framed::{FrameReader, write_outgoing};
 use super::meet::connect;
+use super::stream::{Stream, split};
 
 /// How many requests may wait to be written; a further one is refused as if the peer were gone.
 const QUEUE: usize = 1024;
@@ -128,11 +128,11 @@ async fn keep_up(
 }
 
 async fn converse(
-    stream: TcpStream,
+    stream: Stream,
     outgoing: &mut mpsc::Receiver<Outgoing>,
     pending: &Pending,
 ) -> std::io::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = split(stream);
     let mut frames = FrameReader::new(read);
     let answers = async {
         while let Some((header, body)) = frames.next().await? {

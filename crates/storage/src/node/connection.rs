@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zorya_wire::handshake::RegionKey;
@@ -11,14 +10,14 @@ use zorya_wire::message::{Outgoing, Request};
 
 use super::core::{Event, Events};
 use super::reads::{self, SharedVolumes};
-use crate::net::{FrameReader, accept, send_all};
+use crate::net::{FrameReader, Listener, Stream, accept, send_all, split};
 
 /// How many answers may wait for a peer that does not read them; then the connection is closed.
 pub const ANSWERS: usize = 4096;
 
 /// Accepts connections until `stop`.
 pub async fn accept_all(
-    listener: TcpListener,
+    listener: Listener,
     key: Arc<RegionKey>,
     events: Events,
     shared: SharedVolumes,
@@ -29,7 +28,7 @@ pub async fn accept_all(
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -49,7 +48,7 @@ pub async fn accept_all(
     }
 }
 
-async fn converse(stream: TcpStream, origin: u64, key: &RegionKey, events: &Events, shared: SharedVolumes) {
+async fn converse(stream: Stream, origin: u64, key: &RegionKey, events: &Events, shared: SharedVolumes) {
     let stream = match accept(stream, key).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -57,7 +56,7 @@ async fn converse(stream: TcpStream, origin: u64, key: &RegionKey, events: &Even
             return;
         }
     };
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = split(stream);
     let (replies, mut answers) = mpsc::channel(ANSWERS);
     events.send(Event::Connected { origin, replies: replies.clone() });
     let ended = tokio::select! {

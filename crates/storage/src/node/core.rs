@@ -200,8 +200,18 @@ impl Core {
                 Some(event) => self.apply(event),
                 None => self.tick(),
             }
+            self.apply_what_waits(&mut inbox);
+            self.log.hurry();
         }
         // Dropping the log syncs what waits and ends its threads.
+    }
+
+    /// Applies what is there already, so that appends that came together share a sync.
+    fn apply_what_waits(&mut self, inbox: &mut Inbox) {
+        for _ in 0..REQUESTS {
+            let Ok(event) = inbox.own.try_recv().or_else(|_| inbox.requests.try_recv()) else { return };
+            self.apply(event);
+        }
     }
 
     fn apply(&mut self, event: Event) {

@@ -25,11 +25,11 @@ mod volume;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zorya_types::NodeId;
 use zorya_wire::handshake::RegionKey;
 
+use crate::net::Listener;
 pub use disk::DiskError;
 pub use recovery::RecoveryError;
 
@@ -136,7 +136,7 @@ pub async fn serve(options: NodeOptions, stop: CancellationToken) -> Result<(), 
     let incarnation = disk.incarnation();
     let listen =
         |source| NodeError::Listen { id: options.id.clone(), address: options.listen.clone(), source };
-    let listener = TcpListener::bind(&options.listen).await.map_err(listen)?;
+    let listener = Listener::bind(&options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?.to_string();
     let (events, inbox) = core::channel();
     let recovered = recovery::recover(&disk, &options, &events)?;

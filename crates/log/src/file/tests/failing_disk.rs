@@ -9,6 +9,7 @@ fn fill(opened: &Opened) -> (Vec<Found>, NodeLogError) {
         let pieces = [Bytes::from(vec![7; 3000])];
         match opened.log.append(VolumeId(9), 4, &pieces, true) {
             Ok(position) => {
+                opened.log.hurry();
                 taken.push(Found { position, volume: VolumeId(9), kind: 4, payload: pieces[0].clone() });
             }
             Err(error) => return (taken, error),
@@ -33,6 +34,34 @@ fn after_a_failed_sync_nothing_is_tried_again_and_nothing_unsynced_is_believed()
     opened.log.shutdown();
     let again = open_sim(&disk, small_files()).unwrap();
     assert_eq!((again.tail, again.found), (Tail::Clean, vec![kept]));
+}
+
+#[test]
+fn who_waits_writes_on_a_quick_disk_and_the_logs_thread_on_a_slow_one() {
+    let disk = SimDisk::default();
+    let opened = open_sim(&disk, small_files()).unwrap();
+    opened.append(b"written by who waits", true);
+    assert_eq!(opened.log.usage().durable, opened.log.usage().next);
+    disk.set_faults(Faults { sync_takes: Duration::from_millis(5), ..Faults::default() });
+    opened.append(b"finds the disk slow", true);
+    opened.settle();
+    disk.set_faults(Faults { hold_syncs: true, ..Faults::default() });
+    let handed_over = opened.append(b"handed over", true);
+    assert!(opened.log.usage().durable <= handed_over.position);
+    disk.set_faults(Faults::default());
+    opened.settle();
+}
+
+#[test]
+fn what_was_left_to_the_logs_thread_fails_for_who_waits_too() {
+    let disk = SimDisk::default();
+    let opened = open_sim(&disk, small_files()).unwrap();
+    disk.set_faults(Faults { sync_fails: true, ..Faults::default() });
+    opened.append(b"nobody waits", false);
+    assert!(matches!(opened.notable(), LogEvent::Failed(NodeLogError::Stopped { step: "an fdatasync", .. })));
+    opened.log.hurry();
+    assert!(opened.log.append(VolumeId(9), 4, &[], true).is_err());
+    assert!(opened.log.usage().durable < opened.log.usage().next);
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Opened {
     fn append(&self, payload: &[u8], urgent: bool) -> Found {
         let pieces = [Bytes::copy_from_slice(payload)];
         let position = self.log.append(VolumeId(9), 4, &pieces, urgent).unwrap();
+        self.log.hurry();
         Found { position, volume: VolumeId(9), kind: 4, payload: pieces[0].clone() }
     }
 

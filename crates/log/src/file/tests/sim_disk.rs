@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -63,6 +64,10 @@ pub(super) struct Faults {
     pub(super) write_fails: bool,
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
+    /// How long a sync takes.
+    pub(super) sync_takes: Duration,
+    /// Syncs do not end.
+    pub(super) hold_syncs: bool,
 }
 
 #[derive(Default)]
@@ -81,10 +86,13 @@ struct State {
 #[derive(Clone, Default)]
 pub(super) struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Syncs are no longer held.
+    released: Arc<Condvar>,
 }
 
 struct SimFile {
     state: Arc<Mutex<State>>,
+    released: Arc<Condvar>,
     file: usize,
 }
 
@@ -93,7 +101,7 @@ impl SimDisk {
     pub(super) fn of(image: Image) -> SimDisk {
         let state =
             State { synced: image.files.clone(), now: image.clone(), start: image, ..State::default() };
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(state)), released: Arc::default() }
     }
 
     /// Notes in the record that this was reported durable.
@@ -115,6 +123,7 @@ impl SimDisk {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         self.state.lock().faults = faults;
+        self.released.notify_all();
     }
 
     /// What a reader sees now: what is left when the process dies and the machine goes on.
@@ -268,12 +277,12 @@ impl Disk for SimDisk {
         let call = Call::Create { name: name.to_owned(), file };
         state.now.apply(&call);
         state.calls.push(call);
-        Ok(Arc::new(SimFile { state: self.state.clone(), file }))
+        Ok(Arc::new(SimFile { state: self.state.clone(), released: self.released.clone(), file }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = *self.state.lock().now.names.get(name).ok_or_else(|| missing(name))?;
-        Ok(Arc::new(SimFile { state: self.state.clone(), file }))
+        Ok(Arc::new(SimFile { state: self.state.clone(), released: self.released.clone(), file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -330,7 +339,12 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let takes = self.state.lock().faults.sync_takes;
+        std::thread::sleep(takes);
         let mut state = self.state.lock();
+        while state.faults.hold_syncs {
+            self.released.wait(&mut state);
+        }
         if std::mem::take(&mut state.faults.sync_fails) {
             // As Linux: the pages stay readable, but are clean now and will never be written.
             state.unsynced.retain(|write| write.0 != self.file);
