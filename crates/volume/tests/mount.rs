@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
@@ -232,6 +233,13 @@ fn local_names_are_gone_with_the_mount_and_shipped_when_renamed() {
     fs::write(mount.path("pg_stat_tmp/y"), b"y").unwrap();
     fs::hard_link(mount.path("pg_stat_tmp/y"), mount.path("linked")).unwrap();
     assert_eq!(fs::read(mount.path("pg_stat_tmp/y")).unwrap(), b"y");
+    symlink("target", mount.path("pg_stat_tmp/link")).unwrap();
+    fs::hard_link(mount.path("pg_stat_tmp/link"), mount.path("link")).unwrap();
+    let is_whole = |path: PathBuf| {
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("target"));
+        assert_eq!(fs::symlink_metadata(&path).unwrap().len(), 6);
+    };
+    is_whole(mount.path("pg_stat_tmp/link"));
     let socket = UnixListener::bind(mount.path("socket")).unwrap();
     assert!(fs::metadata(mount.path("socket")).unwrap().file_type().is_socket());
     drop(socket);
@@ -241,7 +249,8 @@ fn local_names_are_gone_with_the_mount_and_shipped_when_renamed() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(names, ["kept", "linked", "pg_stat_tmp"].map(String::from).into());
+    assert_eq!(names, ["kept", "link", "linked", "pg_stat_tmp"].map(String::from).into());
+    is_whole(mount.path("link"));
     assert_eq!(fs::read(mount.path("kept")).unwrap(), content);
     assert_eq!(fs::read(mount.path("linked")).unwrap(), b"y");
     assert_eq!(fs::read_dir(mount.path("pg_stat_tmp")).unwrap().count(), 0);

@@ -1,12 +1,13 @@
 //! A local file that gets a shipped name: its content enters the log before the name does.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use zorya_types::Key;
 
 use super::state::{State, Stop};
 use crate::errno::FsError;
-use crate::namespace::{Change, Edit, Inode, Placement};
+use crate::namespace::{Change, Edit, Inode, Kind, Placement};
 
 /// Bytes of content in one record.
 const PIECE: usize = 1 << 20;
@@ -18,20 +19,19 @@ impl State {
     pub(super) fn ship(&mut self, ino: u64) -> Result<(), Stop> {
         let local = self.namespace.inode(ino)?.clone();
         assert!(local.local, "inode {ino} is shipped already");
-        let content = self.local_files.content(ino)?;
-        let size = content.metadata().map_err(FsError::from)?.len();
+        // Whatever is not a regular file has no content: a symbolic link's target is in its inode.
+        let content = (local.kind == Kind::Regular).then(|| self.local_files.content(ino)).transpose()?;
+        let size = match &content {
+            Some(content) => content.metadata().map_err(FsError::from)?.len(),
+            None => local.size,
+        };
         let shipped = Inode { local: false, size, placement: Placement::of_inode(ino), ..local };
         self.begin_record();
         self.touch_entries();
         self.encoder.put(Key::inode(ino), &Inode { nlink: 0, ..shipped.clone() }.encode());
         self.append()?;
-        let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        while at < size {
-            let len = PIECE.min((size - at) as usize);
-            content.read_exact_at(&mut piece[..len], at).map_err(FsError::from)?;
-            self.log_blocks(&shipped, at, &piece[..len])?;
-            at += len as u64;
+        if let Some(content) = &content {
+            self.log_content(&shipped, content)?;
         }
         let edits = vec![Edit::TouchInode(ino, shipped)];
         self.namespace.apply(&Change { edits, ..Change::default() });
@@ -40,6 +40,18 @@ impl State {
             file.local = None;
         }
         self.local_files.remove(ino);
+        Ok(())
+    }
+
+    fn log_content(&mut self, inode: &Inode, content: &File) -> Result<(), Stop> {
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < inode.size {
+            let len = PIECE.min((inode.size - at) as usize);
+            content.read_exact_at(&mut piece[..len], at).map_err(FsError::from)?;
+            self.log_blocks(inode, at, &piece[..len])?;
+            at += len as u64;
+        }
         Ok(())
     }
 
