@@ -347,9 +347,14 @@ fn bytes(span: Span, fill: u8) -> Vec<u8> {
     if fill < 6 { vec![fill; span.len as usize] } else { (0..span.len).map(|_| next()).collect() }
 }
 
-/// How many bytes of a span lie within the file; `None` for none.
+/// How many bytes of a span lie within the file; `None` for none. A directory's length is its file system's own affair: all of
+/// the span, so that mapping it is tried and refused.
 fn within(file: &File, span: Span) -> io::Result<Option<usize>> {
-    let end = file.metadata()?.len().min(span.offset + u64::from(span.len));
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(Some(span.len as usize));
+    }
+    let end = metadata.len().min(span.offset + u64::from(span.len));
     Ok((end > span.offset).then(|| (end - span.offset) as usize))
 }
 
