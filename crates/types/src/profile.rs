@@ -39,12 +39,15 @@ impl Profile {
         Ok(Profile { name: name.to_owned(), replicas, write_quorum, read_quorum, zones })
     }
 
-    /// Whether the arithmetic is sound: any read meets any write, and any two writes meet.
+    /// Whether the arithmetic is sound: any read meets any write, and any two writes meet. Asked of whatever a peer or a
+    /// disk says.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.write_quorum <= self.replicas
-            && self.write_quorum + self.read_quorum > self.replicas
-            && 2 * self.write_quorum > self.replicas
+        let [replicas, write, read] = [self.replicas, self.write_quorum, self.read_quorum].map(u16::from);
+        write <= replicas
+            && read <= replicas
+            && write + read > replicas
+            && 2 * write > replicas
             && self.zones >= 1
     }
 }
@@ -102,6 +105,15 @@ mod tests {
             assert!(Profile::named(name).unwrap().is_sound(), "{name}");
         }
         assert!(Profile::named("5/2az").is_err());
+    }
+
+    #[test]
+    fn quorums_that_no_replicas_could_form_are_unsound() {
+        let six = Profile::named("6/3az").unwrap();
+        for (write_quorum, read_quorum) in [(3, 4), (4, 2), (7, 3), (4, 7), (4, 255), (255, 255), (131, 3)] {
+            let other = Profile { write_quorum, read_quorum, ..six.clone() };
+            assert!(!other.is_sound(), "{write_quorum} and {read_quorum} of 6");
+        }
     }
 
     #[test]
