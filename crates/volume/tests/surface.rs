@@ -284,6 +284,24 @@ fn a_file_whose_last_name_was_local_is_gone_after_the_mount() {
 }
 
 #[test]
+fn a_removed_directory_lives_as_long_as_it_is_open() {
+    let Some((mount, store)) = mounted(EngineClass::Postgres) else { return };
+    for path in ["removed", "replaced", "other"] {
+        fs::create_dir(mount.path(path)).unwrap();
+    }
+    let opened = ["removed", "replaced"].map(|path| File::open(mount.path(path)).unwrap());
+    fs::remove_dir(mount.path("removed")).unwrap();
+    fs::rename(mount.path("other"), mount.path("replaced")).unwrap();
+    for directory in opened {
+        let found = directory.metadata().unwrap();
+        assert!(found.is_dir() && found.nlink() == 0, "{found:?}");
+    }
+    assert_eq!(fs::metadata(mount.path("replaced")).unwrap().nlink(), 2);
+    let after_crash = reopened(&store, None, EngineClass::Postgres);
+    assert_eq!(fs::read_dir(&after_crash.root).unwrap().count(), 1);
+}
+
+#[test]
 fn directories_are_counted_where_shipped_and_local_ones_replace_each_other() {
     let Some((mount, store)) = mounted(EngineClass::Postgres) else { return };
     let links = |path: &str| fs::metadata(mount.path(path)).unwrap().nlink();

@@ -143,6 +143,10 @@ impl Filesystem for VolumeFs {
         }
     }
 
+    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        self.volume.look(|state| state.namespace.forget(ino.0));
+    }
+
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let shown = self.volume.look(|state| match state.is_invalidating(ino.0) {
             true => None,

@@ -172,10 +172,12 @@ impl Namespace {
 
     fn drop_inode(&mut self, ino: u64) {
         self.directories.remove(&ino);
-        if let Some(old) = self.inodes.remove(&ino)
-            && old.is_relation()
-        {
+        let Some(old) = self.inodes.remove(&ino) else { return };
+        if old.is_relation() {
             self.disown(old.placement, ino);
+        }
+        if old.kind == Kind::Directory {
+            self.gone.insert(ino, Inode { nlink: 0, ..old });
         }
     }
 

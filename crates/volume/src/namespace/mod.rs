@@ -47,6 +47,8 @@ pub struct Namespace {
     class: EngineClass,
     inodes: HashMap<u64, Inode>,
     directories: HashMap<u64, Directory>,
+    /// Removed directories that the kernel still knows, as somebody may have them open.
+    gone: HashMap<u64, Inode>,
     /// Which inode holds a relation segment's keys.
     relation_owners: HashMap<Placement, u64>,
     next_ino: u64,
@@ -87,6 +89,7 @@ impl Namespace {
             class,
             inodes: HashMap::new(),
             directories: HashMap::new(),
+            gone: HashMap::new(),
             relation_owners: HashMap::new(),
             next_ino: ROOT + 1,
             reserved_ino: ROOT + 1,
@@ -103,6 +106,16 @@ impl Namespace {
     /// An inode that exists.
     pub fn inode(&self, ino: u64) -> Result<&Inode, FsError> {
         self.inodes.get(&ino).ok_or(FsError::Stale(ino))
+    }
+
+    /// A removed directory, without a link, as long as the kernel may ask for it.
+    pub fn removed_directory(&self, ino: u64) -> Option<&Inode> {
+        self.gone.get(&ino)
+    }
+
+    /// The kernel knows this inode no longer.
+    pub fn forget(&mut self, ino: u64) {
+        self.gone.remove(&ino);
     }
 
     /// All inodes, in no order.

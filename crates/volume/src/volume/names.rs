@@ -62,6 +62,9 @@ impl Place {
 impl State {
     /// An inode as a reply shows it.
     pub fn show(&self, ino: u64) -> Result<Shown, FsError> {
+        if let Some(removed) = self.namespace.removed_directory(ino) {
+            return Ok(Shown { ino, inode: removed.clone(), allocated: 0 });
+        }
         let mut inode = self.namespace.inode(ino)?.clone();
         inode.size = self.visible_size(ino)?;
         let allocated = if inode.local { inode.size } else { self.allocated(ino) };

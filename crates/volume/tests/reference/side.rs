@@ -173,7 +173,7 @@ impl Side {
     fn on_path(&self, operation: &Operation) -> io::Result<Answer> {
         let path = |index: u8| self.path(index);
         let done = match *operation {
-            Operation::Truncate { path: at, size } => truncate(&path(at), size),
+            Operation::Truncate { path: at, size } => self.truncate(&path(at), size),
             Operation::SyncDirectory { path: at } => open_directory(&path(at))?.sync_all(),
             Operation::Rename { from, to, replace } => {
                 let flags = if replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
@@ -216,6 +216,16 @@ impl Side {
             _ => return Ok(Answer::Skipped),
         };
         done.map(|()| Answer::Done)
+    }
+
+    /// truncate(2). To the length that a file has, it changes no times (POSIX); tmpfs changes them if the file has blocks.
+    fn truncate(&self, path: &Path, size: u64) -> io::Result<()> {
+        let before = fs::metadata(path).ok();
+        truncate(path, size)?;
+        match before.filter(|before| self.role == Role::Reference && before.len() == size) {
+            Some(before) => File::open(path)?.set_modified(before.modified()?),
+            None => Ok(()),
+        }
     }
 
     fn write(&self, file: &File, span: Span, fill: u8, writing: Writing) -> io::Result<Answer> {
