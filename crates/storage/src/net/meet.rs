@@ -39,7 +39,7 @@ fn nonce() -> [u8; SECRET_LEN] {
 
 /// Connects to `address` (`host:port`) and proves the region's key both ways.
 pub async fn connect(address: &str, key: &RegionKey) -> Result<Stream, ConnectError> {
-    if let Some(local) = stream::connect_local(address)
+    if let Some(local) = stream::connect_local(address).await
         && let Ok(met) = met(local, address, key).await
     {
         return Ok(met);

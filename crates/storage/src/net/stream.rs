@@ -7,11 +7,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net as unix;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
 use tokio_util::either::Either;
 
 /// How long sent bytes may stay unacknowledged before the connection counts as broken (RFC 5482).
@@ -20,9 +18,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connected stream.
 pub type Stream = Either<TcpStream, UnixStream>;
 /// The reading half of a stream.
-pub type ReadHalf = Either<tcp::OwnedReadHalf, tokio::net::unix::OwnedReadHalf>;
+pub type ReadHalf = Either<tcp::OwnedReadHalf, unix::OwnedReadHalf>;
 /// The writing half of a stream.
-pub type WriteHalf = Either<tcp::OwnedWriteHalf, tokio::net::unix::OwnedWriteHalf>;
+pub type WriteHalf = Either<tcp::OwnedWriteHalf, unix::OwnedWriteHalf>;
 
 /// Takes a stream apart, so that two tasks can use it.
 pub fn split(stream: Stream) -> (ReadHalf, WriteHalf) {
@@ -43,11 +41,11 @@ pub(super) async fn connect_tcp(address: &str) -> io::Result<Stream> {
     Ok(Either::Left(tuned(TcpStream::connect(address).await?)?))
 }
 
-/// Connects to the node that listens on a loopback `address`, if there is one with a local socket.
-pub(super) fn connect_local(address: &str) -> Option<Stream> {
-    let stream = unix::UnixStream::connect_addr(&local_name(address.parse().ok()?)?).ok()?;
-    stream.set_nonblocking(true).ok()?;
-    Some(Either::Right(UnixStream::from_std(stream).ok()?))
+/// Connects to the node that listens on a loopback `address`, if there is one with a local socket. Never waits: a node that
+/// takes no connections has its queue of them full, which is a failure as well.
+pub(super) async fn connect_local(address: &str) -> Option<Stream> {
+    let name = local_name(address.parse().ok()?)?;
+    Some(Either::Right(UnixStream::connect(name).await.ok()?))
 }
 
 fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
@@ -56,9 +54,9 @@ fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn local_name(address: SocketAddr) -> Option<unix::SocketAddr> {
-    let name = address.ip().is_loopback().then(|| format!("zorya/{address}"))?;
-    unix::SocketAddr::from_abstract_name(name).ok()
+/// A name in the abstract namespace begins with a zero byte.
+fn local_name(address: SocketAddr) -> Option<String> {
+    address.ip().is_loopback().then(|| format!("\0zorya/{address}"))
 }
 
 /// Where a storage node listens.
@@ -76,7 +74,7 @@ impl Listener {
     pub async fn bind(address: &str) -> io::Result<Listener> {
         let tcp = TcpListener::bind(address).await?;
         let local = local_name(tcp.local_addr()?).and_then(|name| {
-            let listening = listen_locally(&name);
+            let listening = UnixListener::bind(name);
             listening
                 .map_err(|error| tracing::warn!(%error, "no local socket: peers on this host use TCP"))
                 .ok()
@@ -108,12 +106,6 @@ impl Listener {
             accepted = local => Ok(Either::Right(accepted?.0)),
         }
     }
-}
-
-fn listen_locally(name: &unix::SocketAddr) -> io::Result<UnixListener> {
-    let listener = unix::UnixListener::bind_addr(name)?;
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
 }
 
 /// Who is at the other end, for a message.
@@ -160,8 +152,24 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_with_the_name_of_the_local_socket_does_not_hide_the_node() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stranger = listen_locally(&local_name(tcp.local_addr().unwrap()).unwrap()).unwrap();
+        let stranger = UnixListener::bind(local_name(tcp.local_addr().unwrap()).unwrap()).unwrap();
         tokio::spawn(async move { while stranger.accept().await.is_ok() {} });
+        let address = serve(Listener { tcp, local: None });
+        let stream = connect(&address.to_string(), &key()).await.unwrap();
+        assert!(matches!(stream, Either::Left(_)), "{stream:?}");
+    }
+
+    #[tokio::test]
+    async fn a_local_socket_that_takes_no_connections_holds_nobody_up() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let name = local_name(tcp.local_addr().unwrap()).unwrap();
+        let stopped = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        stopped.bind(&socket2::SockAddr::unix(&name).unwrap()).unwrap();
+        stopped.listen(0).unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&name).await {
+            queued.push(stream);
+        }
         let address = serve(Listener { tcp, local: None });
         let stream = connect(&address.to_string(), &key()).await.unwrap();
         assert!(matches!(stream, Either::Left(_)), "{stream:?}");
@@ -170,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_whose_local_name_is_taken_serves_by_tcp() {
         let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let _stranger = listen_locally(&local_name(reserved).unwrap()).unwrap();
+        let _stranger = UnixListener::bind(local_name(reserved).unwrap()).unwrap();
         let listener = Listener::bind(&reserved.to_string()).await.unwrap();
         assert!(listener.local.is_none());
         assert!(local_name("192.0.2.1:80".parse().unwrap()).is_none());
