@@ -4,6 +4,7 @@
 //! error, and whoever owns it connects again.
 
 mod framed;
+mod local;
 mod meet;
 mod peer;
 mod stream;

@@ -9,18 +9,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp};
 use tokio_util::either::Either;
+
+use super::local::LocalStream;
 
 /// How long sent bytes may stay unacknowledged before the connection counts as broken (RFC 5482).
 const USER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A connected stream.
-pub type Stream = Either<TcpStream, UnixStream>;
+pub type Stream = Either<TcpStream, LocalStream>;
 /// The reading half of a stream.
-pub type ReadHalf = Either<tcp::OwnedReadHalf, unix::OwnedReadHalf>;
+pub type ReadHalf = Either<tcp::OwnedReadHalf, LocalStream>;
 /// The writing half of a stream.
-pub type WriteHalf = Either<tcp::OwnedWriteHalf, unix::OwnedWriteHalf>;
+pub type WriteHalf = Either<tcp::OwnedWriteHalf, LocalStream>;
 
 /// Takes a stream apart, so that two tasks can use it.
 pub fn split(stream: Stream) -> (ReadHalf, WriteHalf) {
@@ -29,8 +31,8 @@ pub fn split(stream: Stream) -> (ReadHalf, WriteHalf) {
             let (read, write) = tcp.into_split();
             (Either::Left(read), Either::Left(write))
         }
-        Either::Right(unix) => {
-            let (read, write) = unix.into_split();
+        Either::Right(local) => {
+            let (read, write) = local.into_split();
             (Either::Right(read), Either::Right(write))
         }
     }
@@ -45,7 +47,7 @@ pub(super) async fn connect_tcp(address: &str) -> io::Result<Stream> {
 /// takes no connections has its queue of them full, which is a failure as well.
 pub(super) async fn connect_local(address: &str) -> Option<Stream> {
     let name = local_name(address.parse().ok()?)?;
-    Some(Either::Right(UnixStream::connect(name).await.ok()?))
+    Some(Either::Right(LocalStream::new(UnixStream::connect(name).await.ok()?).ok()?))
 }
 
 fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
@@ -103,7 +105,7 @@ impl Listener {
         };
         tokio::select! {
             accepted = self.tcp.accept() => Ok(Either::Left(tuned(accepted?.0)?)),
-            accepted = local => Ok(Either::Right(accepted?.0)),
+            accepted = local => Ok(Either::Right(LocalStream::new(accepted?.0)?)),
         }
     }
 }
