@@ -201,7 +201,11 @@ mod tests {
     const ARIA: Tables = Tables { number: 4, unit: Unit::Statement };
 
     fn positions(binlog: &str) -> Positions {
-        Positions { oldest: "bin.000001".to_owned(), binlog: binlog.to_owned(), current: binlog.to_owned() }
+        Positions {
+            files: vec!["bin.000001".to_owned()],
+            binlog: binlog.to_owned(),
+            current: binlog.to_owned(),
+        }
     }
 
     fn begin(sequence: u64) -> String {

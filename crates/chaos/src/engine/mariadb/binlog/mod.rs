@@ -22,8 +22,8 @@ use crate::shell::ShellError;
 /// Where a server is in its binary log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// Its oldest file.
-    oldest: String,
+    /// Its files, oldest first.
+    files: Vec<String>,
     /// `@@gtid_binlog_pos`: the newest transaction of each domain in the log.
     binlog: String,
     /// `@@gtid_current_pos`: the newest transaction that was carried out.
@@ -38,29 +38,53 @@ pub(super) fn positions(database: &Mariadb) -> Result<Option<Positions>, AskErro
         let found: Option<(bool, String, String)> = conn.query_first(query).await?;
         let Some((true, binlog, current)) = found else { return Ok(None) };
         let files: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await?;
-        let oldest = files.first().and_then(|row| row.get(0)).unwrap_or_default();
+        let files = files.iter().filter_map(|row| row.get(0)).collect();
         conn.disconnect().await?;
-        Ok(Some(Positions { oldest, binlog, current }))
+        Ok(Some(Positions { files, binlog, current }))
     }))
 }
 
+/// What the tool says of a file that ends within an event.
+const CUT_OFF: &str = "binlog truncated in the middle of event";
+
 /// Reads the whole log, from its oldest file on, through the server.
+///
+/// A server that is killed, or whose host is, can leave the newest file with a part of what it had not synced yet. When it is
+/// started again it rolls back the transaction that is cut off, begins a new file, and lets the old one be: MariaDB
+/// 10.11 on a disk does so too (`docs/chaos.md`). So each file but the newest may end within an event.
 pub(super) fn read(database: &Mariadb, positions: &Positions) -> Result<Logged, AskError> {
+    let mut reader = reading::Reader::default();
+    for (index, file) in positions.files.iter().enumerate() {
+        let is_newest = index + 1 == positions.files.len();
+        match read_file(database, file, &mut reader) {
+            Err(ShellError::Failed { said, .. }) if !is_newest && said.contains(CUT_OFF) => {
+                eprintln!(
+                    "chaos: {file} ends within an event: the engine was killed, or its host was, while it wrote it"
+                );
+            }
+            outcome => outcome?,
+        }
+        reader.file_ends();
+    }
+    Ok(reader.end())
+}
+
+fn read_file(database: &Mariadb, file: &str, reader: &mut reading::Reader) -> Result<(), ShellError> {
     let opts = &database.opts;
     let mut command = Command::new("mariadb-binlog");
     command
-        .args(["--no-defaults", "--read-from-remote-server", "--to-last-log"])
+        .args(["--no-defaults", "--read-from-remote-server"])
         .args(["--base64-output=decode-rows", "--verbose", "--skip-annotate-row-events"])
         .arg(format!("--host={}", opts.ip_or_hostname()))
         .arg(format!("--port={}", opts.tcp_port()))
         .arg(format!("--user={}", opts.user().unwrap_or_default()))
-        .arg(&positions.oldest)
+        .arg(file)
         .env("MYSQL_PWD", opts.pass().unwrap_or_default())
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let start = |source| ShellError::Start { command: "mariadb-binlog".to_owned(), source };
     let mut child = command.spawn().map_err(start)?;
-    let mut reader = reading::Reader::default();
     if let Some(printed) = child.stdout.take() {
         let mut printed = BufReader::new(printed);
         let mut line = Vec::new();
@@ -69,12 +93,13 @@ pub(super) fn read(database: &Mariadb, positions: &Positions) -> Result<Logged, 
             line.clear();
         }
     }
-    let status = child.wait().map_err(start)?;
-    if !status.success() {
-        let said = "see above".to_owned();
-        return Err(ShellError::Failed { command: "mariadb-binlog".to_owned(), status, said }.into());
+    let ended = child.wait_with_output().map_err(start)?;
+    if !ended.status.success() {
+        let command = format!("mariadb-binlog {file}");
+        let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+        return Err(ShellError::Failed { command, status: ended.status, said });
     }
-    Ok(reader.end())
+    Ok(())
 }
 
 /// Begins a new file and drops all before it.
