@@ -202,7 +202,7 @@ mod tests {
 
     fn positions(binlog: &str) -> Positions {
         Positions {
-            files: vec!["bin.000001".to_owned()],
+            files: vec![("bin.000001".to_owned(), 400)],
             binlog: binlog.to_owned(),
             current: binlog.to_owned(),
         }

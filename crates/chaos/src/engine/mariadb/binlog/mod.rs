@@ -22,8 +22,8 @@ use crate::shell::ShellError;
 /// Where a server is in its binary log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// Its files, oldest first.
-    files: Vec<String>,
+    /// Its files and their lengths in bytes, oldest first.
+    files: Vec<(String, u64)>,
     /// `@@gtid_binlog_pos`: the newest transaction of each domain in the log.
     binlog: String,
     /// `@@gtid_current_pos`: the newest transaction that was carried out.
@@ -38,7 +38,7 @@ pub(super) fn positions(database: &Mariadb) -> Result<Option<Positions>, AskErro
         let found: Option<(bool, String, String)> = conn.query_first(query).await?;
         let Some((true, binlog, current)) = found else { return Ok(None) };
         let files: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await?;
-        let files = files.iter().filter_map(|row| row.get(0)).collect();
+        let files = files.iter().filter_map(|row| row.get(0).zip(row.get(1))).collect();
         conn.disconnect().await?;
         Ok(Some(Positions { files, binlog, current }))
     }))
@@ -54,12 +54,12 @@ const CUT_OFF: &str = "binlog truncated in the middle of event";
 /// 10.11 on a disk does so too (`docs/chaos.md`). So each file but the newest may end within an event.
 pub(super) fn read(database: &Mariadb, positions: &Positions) -> Result<Logged, AskError> {
     let mut reader = reading::Reader::default();
-    for (index, file) in positions.files.iter().enumerate() {
+    for (index, (file, len)) in positions.files.iter().enumerate() {
         let is_newest = index + 1 == positions.files.len();
         match read_file(database, file, &mut reader) {
             Err(ShellError::Failed { said, .. }) if !is_newest && said.contains(CUT_OFF) => {
                 eprintln!(
-                    "chaos: {file} ends within an event: the engine was killed, or its host was, while it wrote it"
+                    "chaos: {file} ends within an event, after {len} bytes: the engine was killed meanwhile"
                 );
             }
             outcome => outcome?,
