@@ -4,6 +4,8 @@
 //! * `decode`: all records of pgbench's transactions with their block references. The rate is that of records;
 //! * `redo`: the same with redo of every block, which is looked up among all blocks of the database. The rate is that of
 //!   block changes, and the time what it takes longer than decoding;
+//! * `blocks`: the same changes in the order of blocks, as layers keyed (block, LSN) hold them: of each block the records are
+//!   decoded and applied to it, decoding included;
 //! * `page`: 61 records of one page, decoded and applied to the page as it was before them.
 
 mod log;
@@ -120,7 +122,73 @@ fn whole_log(criterion: &mut Criterion, log: &Log) {
                 .sum()
         });
     });
+    let changes = Changes::of(log);
+    group.bench_function("blocks", |bencher| {
+        bencher.iter_custom(|times| {
+            (0..times)
+                .map(|_| {
+                    let began = cpu_time();
+                    assert_eq!(changes.apply(&log.base), after.changes);
+                    cpu_time() - began
+                })
+                .sum()
+        });
+    });
     group.finish();
+}
+
+/// A log's records in the order of the blocks that they change, and for each block in their own.
+struct Changes {
+    order: Vec<Change>,
+    bytes: Vec<u8>,
+}
+
+struct Change {
+    tag: BlockTag,
+    end: WalPosition,
+    /// Of the record within the bytes.
+    place: std::ops::Range<usize>,
+}
+
+impl Changes {
+    fn of(log: &Log) -> Self {
+        let mut found = Vec::new();
+        log.each(|record| {
+            found.extend(record.references.iter().map(|at| (at.tag, record.end, record.bytes().to_vec())));
+        });
+        found.sort_by_key(|(tag, end, _)| (*tag, *end));
+        let mut bytes = Vec::new();
+        let order = found.into_iter().map(|(tag, end, record)| {
+            let start = bytes.len();
+            bytes.extend(record);
+            Change { tag, end, place: start..bytes.len() }
+        });
+        Self { order: order.collect(), bytes }
+    }
+
+    /// Derives every block, one after the other. Returns how many changes there were.
+    fn apply(&self, base: &Blocks) -> u64 {
+        let mut changed = 0;
+        let mut references = Vec::new();
+        for history in self.order.chunk_by(|one, next| one.tag == next.tag) {
+            let tag = history[0].tag;
+            let mut block = base.blocks.get(&tag).map_or([0; BLOCK_LEN], |block| **block);
+            for Change { end, place, .. } in history {
+                let bytes = &self.bytes[place.clone()];
+                let raw = RawRecord { major: log::FORMAT.major, start: WalPosition(0), end: *end, bytes };
+                let record = decode(raw, &mut references).expect("a record that was read before");
+                for reference in record.references.iter().filter(|reference| reference.tag == tag) {
+                    match redo(&record, reference, &mut block, SETTINGS) {
+                        Ok(Outcome::Changed | Outcome::ChangedKeepingLsn) => changed += 1,
+                        Ok(_) => {}
+                        Err(_) => block = [0; BLOCK_LEN],
+                    }
+                }
+            }
+            std::hint::black_box(&block);
+        }
+        changed
+    }
 }
 
 /// The first records of a page, where each ends, and the page before them.
