@@ -171,6 +171,11 @@ fn what_is_refused() {
     assert_eq!(errno(symlink("/elsewhere", mount.path("pg_tblspc/16400"))), libc::EPERM);
     assert_eq!(errno(symlink("../../elsewhere", mount.path("pg_tblspc/16400"))), libc::EPERM);
     symlink("/anywhere", mount.path("a_link")).unwrap();
+    let renamed = fs::rename(mount.path("a_link"), mount.path("pg_tblspc/16400"));
+    assert_eq!(errno(renamed), libc::EPERM);
+    let linked = fs::hard_link(mount.path("a_link"), mount.path("pg_tblspc/16400"));
+    assert_eq!(errno(linked), libc::EPERM);
+    assert_eq!(fs::read_link(mount.path("a_link")).unwrap(), Path::new("/anywhere"));
     let file = read_write(&mount, "base");
     assert_eq!(errno(file.write_all_at(b"x", i64::MAX as u64 - 10)), libc::EFBIG);
 }

@@ -83,7 +83,8 @@ impl State {
         Ok(ino)
     }
 
-    /// Links by which the engine would put data outside the volume are refused.
+    /// Names at which a symbolic link would have the engine put data outside the volume are refused. Other inodes have
+    /// no target, which leaves nothing.
     fn check_link_target(&self, place: &Place, target: &[u8]) -> Result<(), FsError> {
         let leaves = target.starts_with(b"/") || target.split(|&byte| byte == b'/').any(|part| part == b"..");
         if !leaves || !self.namespace.is_data_link(place.parent, &place.name) {
@@ -106,6 +107,7 @@ impl State {
 
     fn rename(&mut self, from: &Place, to: &Place, replace: bool) -> Result<(), Stop> {
         if let Ok(ino) = self.namespace.lookup(from.parent, &from.name) {
+            self.check_link_target(to, &self.namespace.inode(ino)?.target)?;
             self.ship_if_named(ino, to)?;
         }
         let change =
@@ -114,6 +116,7 @@ impl State {
     }
 
     fn link(&mut self, ino: u64, to: &Place) -> Result<(), Stop> {
+        self.check_link_target(to, &self.namespace.inode(ino)?.target)?;
         self.ship_if_named(ino, to)?;
         let change = self.namespace.plan_link(ino, to.at(), now_ns())?;
         self.commit(&change)
