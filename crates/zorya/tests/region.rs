@@ -126,10 +126,13 @@ fn losing_a_quorum_is_explained_and_ends_with_it() {
     for part in ["3 of 6", "az1-a", "az1-b", "az2-a"] {
         assert!(reason.contains(part), "{part} in {reason}");
     }
+    let logged = |words| region.log(true).lines().filter(|line| line.contains(words)).count();
+    eventually("each lost node to be logged once", || (logged("cannot be reached") == 3).then_some(()));
     let before = region.pids();
     region.run(&["node", "start", "az2-a"]);
     region.sql("INSERT INTO t VALUES (2)");
     assert_eq!(region.pids().engine, before.engine, "waiting for storage restarts nothing");
+    assert_eq!((logged("cannot be reached"), logged("can be reached again")), (3, 1));
 }
 
 #[test]

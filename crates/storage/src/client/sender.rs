@@ -12,7 +12,7 @@ use zorya_wire::message::log::{Append, LogRequest, Refusal, ResponseBody};
 use zorya_wire::message::{Outgoing, Request, Response};
 
 use super::writer::{Outbox, WriterShared};
-use crate::net::{FrameReader, ReadHalf, Stream, WriteHalf, connect, split, write_outgoing};
+use crate::net::{ConnectError, FrameReader, ReadHalf, Stream, WriteHalf, connect, split, write_outgoing};
 
 /// The lease is renewed and positions are told at least this often.
 const RENEWAL: Duration = Duration::from_millis(300);
@@ -47,11 +47,12 @@ impl Sender {
     /// Runs until `stop` or the volume is lost.
     pub async fn run(self, stop: CancellationToken) {
         let mut pause = Duration::from_millis(5);
+        let mut unreachable = false;
         while !self.writer.is_lost() {
             let session = async {
-                let stream = connect(&self.address, &self.key).await.map_err(|error| {
-                    tracing::debug!(address = %self.address, ?error, "no connection for appends");
-                })?;
+                let connected = connect(&self.address, &self.key).await;
+                self.tell_change(&mut unreachable, connected.as_ref().err());
+                let stream = connected.map_err(drop)?;
                 self.writer.set_connected(self.slot, true);
                 let ended = self.converse(stream).await;
                 self.writer.set_connected(self.slot, false);
@@ -65,6 +66,19 @@ impl Sender {
             pause = if connected { Duration::from_millis(5) } else { (pause * 2).min(LONGEST_PAUSE) };
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         }
+    }
+
+    /// Logs that the replica's node cannot be reached, and that it can be again: once each, however many attempts.
+    fn tell_change(&self, unreachable: &mut bool, error: Option<&ConnectError>) {
+        let (slot, address) = (self.slot.0, &self.address);
+        match error {
+            Some(error) if !*unreachable => {
+                tracing::warn!(slot, %address, %error, "a storage node cannot be reached; trying on");
+            }
+            None if *unreachable => tracing::info!(slot, %address, "the storage node can be reached again"),
+            _ => {}
+        }
+        *unreachable = error.is_some();
     }
 
     async fn converse(&self, stream: Stream) -> std::io::Result<()> {
