@@ -25,6 +25,8 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_names(&self) -> io::Result<()>;
+    /// How many bytes may still be written to new files.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// A file. What was written is durable only after [`DiskFile::sync`].
@@ -122,6 +124,11 @@ impl Disk for Directory {
 
     fn sync_names(&self) -> io::Result<()> {
         self.handle.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = nix::sys::statvfs::fstatvfs(&self.handle)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::recover::LogFile;
 use super::shared::{Shared, State};
@@ -42,8 +42,12 @@ fn wait_to_retry(shared: &Shared, error: io::Error) {
     let mut state = shared.state.lock();
     state.no_spare = Some(Arc::new(error));
     shared.work.notify_all();
-    if !state.closing && state.released.is_empty() {
-        shared.housekeeping.wait_for(&mut state, RETRY);
+    // Each append may wake this thread.
+    let until = Instant::now() + RETRY;
+    while !state.closing && state.released.is_empty() {
+        if shared.housekeeping.wait_until(&mut state, until).timed_out() {
+            break;
+        }
     }
 }
 

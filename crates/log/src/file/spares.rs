@@ -18,13 +18,17 @@ const CHUNK: usize = 1 << 20;
 /// Zeroes are synced after so many bytes, so that no other sync has to wait long for them.
 const SYNC_BYTES: u64 = 8 << 20;
 
-/// Makes a file of `len` zeroes. `go_on` is asked now and then; when it says no, nothing is left and `None` returned.
+/// Makes a file of `len` zeroes, if there is room for all of it. `go_on` is asked now and then; when it says no, nothing is left and `None` returned.
 pub(super) fn make(
     disk: &dyn Disk,
     number: u64,
     len: u64,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<Option<Spare>> {
+    // Otherwise the attempt itself would take the room, for as long as it lasts, from those who could make some.
+    if disk.free_bytes()? < len {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let unfinished = names::unfinished_name(number);
     let made = disk.create(&unfinished).and_then(|file| Ok(zero(&*file, len, go_on)?.then_some(file)));
     match made {

@@ -79,6 +79,18 @@ pub struct Recovered {
     pub settings: VolumeSettings,
 }
 
+/// The smallest log file that the disk's size asks for: it takes the longest entry.
+const LEAST_LOG_FILE_BYTES: u64 = 20 << 20;
+/// A log file takes at most this part of the disk: the log has three of them, and layers need room for it to give any back.
+const LOG_FILE_PART: u64 = 8;
+
+fn log_file_bytes(disk: &NodeDisk, limits: &NodeLimits) -> u64 {
+    // A disk that does not tell its size has the usual one; what is wrong with it shows when it is used.
+    let part = disk.space().map_or(u64::MAX, |space| space.total_bytes / LOG_FILE_PART);
+    let part = part.max(LEAST_LOG_FILE_BYTES) >> 20 << 20;
+    limits.log_file_bytes.min(part)
+}
+
 /// Reads a node's disk back.
 pub fn recover(disk: &NodeDisk, options: &NodeOptions, events: &Events) -> Result<Recovered, RecoveryError> {
     let settings = VolumeSettings {
@@ -87,7 +99,7 @@ pub fn recover(disk: &NodeDisk, options: &NodeOptions, events: &Events) -> Resul
         pages: pages_config(&options.limits),
     };
     let mut positions: HashMap<VolumeId, Vec<Position>> = HashMap::new();
-    let config = FileConfig { file_bytes: options.limits.log_file_bytes, ..FileConfig::default() };
+    let config = FileConfig { file_bytes: log_file_bytes(disk, &options.limits), ..FileConfig::default() };
     let events = events.clone();
     let (log, _) = NodeLog::open(
         &disk.log(),

@@ -2,6 +2,7 @@
 
 use super::sim_disk::Faults;
 use super::*;
+use crate::file::spares;
 
 fn fill(opened: &Opened) -> (Vec<Found>, NodeLogError) {
     let mut taken = Vec::new();
@@ -90,6 +91,19 @@ fn a_full_disk_makes_the_log_wait_and_room_lets_it_go_on() {
     opened.log.shutdown();
     let again = open_sim(&disk, small_files()).unwrap();
     assert_eq!((again.tail, again.found), (Tail::Clean, taken));
+}
+
+#[test]
+fn no_file_is_begun_that_has_no_room() {
+    const LEN: u64 = 64 << 10;
+    let disk = SimDisk::default();
+    let make = |free_bytes| {
+        disk.set_faults(Faults { free_bytes: Some(free_bytes), ..Faults::default() });
+        spares::make(&disk, 1, LEN, &|| true).map(|made| made.map(|spare| spare.len))
+    };
+    assert_eq!(make(LEN - 1).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(disk.calls(), 0, "it takes nothing, not even for a moment");
+    assert_eq!(make(LEN).unwrap(), Some(LEN));
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(super) struct Faults {
     pub(super) write_fails: bool,
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
+    /// What the disk says is free.
+    pub(super) free_bytes: Option<u64>,
     /// How long a sync takes.
     pub(super) sync_takes: Duration,
     /// Syncs do not end.
@@ -262,6 +264,10 @@ fn missing(name: &str) -> io::Error {
 }
 
 impl Disk for SimDisk {
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.state.lock().faults.free_bytes.unwrap_or(u64::MAX))
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         Ok(self.state.lock().now.names.keys().cloned().collect())
     }
