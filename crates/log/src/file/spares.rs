@@ -18,7 +18,8 @@ const CHUNK: usize = 1 << 20;
 /// Zeroes are synced after so many bytes, so that no other sync has to wait long for them.
 const SYNC_BYTES: u64 = 8 << 20;
 
-/// Makes a file of `len` zeroes, if there is room for all of it. `go_on` is asked now and then; when it says no, nothing is left and `None` returned.
+/// Makes a file of `len` zeroes, if there is room for all of it. `go_on` is asked now and then; when it says no, nothing
+/// is left and `None` returned.
 pub(super) fn make(
     disk: &dyn Disk,
     number: u64,

@@ -81,7 +81,8 @@ pub struct Recovered {
 
 /// The smallest log file that the disk's size asks for: it takes the longest entry.
 const LEAST_LOG_FILE_BYTES: u64 = 20 << 20;
-/// A log file takes at most this part of the disk: the log has three of them, and layers need room for it to give any back.
+/// A log file takes at most this part of a disk that is large enough for it: the log has three of them, and layers need
+/// room for it to give any back.
 const LOG_FILE_PART: u64 = 8;
 
 fn log_file_bytes(disk: &NodeDisk, limits: &NodeLimits) -> u64 {

@@ -264,10 +264,6 @@ fn missing(name: &str) -> io::Error {
 }
 
 impl Disk for SimDisk {
-    fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.state.lock().faults.free_bytes.unwrap_or(u64::MAX))
-    }
-
     fn names(&self) -> io::Result<Vec<String>> {
         Ok(self.state.lock().now.names.keys().cloned().collect())
     }
@@ -306,6 +302,10 @@ impl Disk for SimDisk {
         state.now.apply(&call);
         state.calls.push(call);
         Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.state.lock().faults.free_bytes.unwrap_or(u64::MAX))
     }
 
     fn sync_names(&self) -> io::Result<()> {
