@@ -31,6 +31,8 @@ const ANSWER_GOAL_S: f64 = 5.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the mount daemon's status file is looked at: the error of the figure.
 const POLL: Duration = Duration::from_millis(2);
+/// How often an answer is asked for. Each time is a process of psql's, and one that the recovering engine makes and ends.
+const ASK: Duration = Duration::from_millis(100);
 /// One attempt of a client while the engine is away.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// A kill comes up to this much later, by the clock, so that it does not always meet the same moment of a checkpoint.
@@ -167,13 +169,13 @@ fn measure_kill(
     }
     let is_another = |pid| u32::try_from(pid).is_ok_and(|pid| !writer.contains(&pid));
     let mounted = || server.mount_report().is_some_and(|report| is_another(report.pid));
-    let volume_open = after(killed, "an open volume", &bench.interrupt, mounted)?;
+    let volume_open = after(killed, POLL, "an open volume", &bench.interrupt, mounted)?;
     let ask = || {
         let mut psql = bench.postgres.program("psql", server.endpoint(), DATABASE);
         psql.args(["-XAtqc", "SELECT count(*) FROM pgbench_branches"]);
         stop::run(&mut psql, ATTEMPT, &Interrupt::default()).is_ok()
     };
-    let answer = after(killed, "an answer", &bench.interrupt, ask)?;
+    let answer = after(killed, ASK, "an answer", &bench.interrupt, ask)?;
     Ok(AfterKill { volume_open, answer })
 }
 
@@ -183,9 +185,10 @@ fn signal(pid: u32) -> Result<(), StartupError> {
     kill(Pid::from_raw(raw), Signal::SIGKILL).map_err(failed)
 }
 
-/// How long after `start` something came to hold.
+/// How long after `start` something came to hold, looking every `pause`.
 fn after(
     start: Instant,
+    pause: Duration,
     what: &'static str,
     interrupt: &Interrupt,
     mut holds: impl FnMut() -> bool,
@@ -197,7 +200,7 @@ fn after(
         if start.elapsed() >= PATIENCE {
             return Err(StartupError::Never { what });
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
     }
     Ok(start.elapsed())
 }
@@ -241,11 +244,11 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_the_operator() {
-        let held = after(Instant::now(), "it", &Interrupt::default(), || true).unwrap();
+        let held = after(Instant::now(), POLL, "it", &Interrupt::default(), || true).unwrap();
         assert!(held < PATIENCE);
         let interrupt = Interrupt::default();
         interrupt.raise();
-        let error = after(Instant::now(), "it", &interrupt, || false).unwrap_err();
+        let error = after(Instant::now(), POLL, "it", &interrupt, || false).unwrap_err();
         assert!(error.is_interrupt(), "{error}");
     }
 }

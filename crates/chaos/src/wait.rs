@@ -36,7 +36,17 @@ pub fn is_interrupted() -> bool {
 }
 
 /// Waits until `look` gives something, for at most `limit`.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
+    until_every(LOOK, what, limit, look)
+}
+
+/// The same, looking only every so often: where a look costs what is looked at.
+pub fn until_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T, WaitError> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -48,7 +58,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
         if begun.elapsed() > limit {
             return Err(WaitError::TooLong { what: what.to_owned(), limit });
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(pause);
     }
 }
 

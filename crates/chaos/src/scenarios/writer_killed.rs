@@ -16,6 +16,8 @@ use crate::wait;
 const OPEN: Duration = Duration::from_secs(1);
 /// What the first answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How often an answer is asked for: each time is a process that the recovering engine makes and ends.
+const ASK: Duration = Duration::from_millis(100);
 
 pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), ScenarioError> {
     let endpoint = set.region.endpoint()?;
@@ -63,8 +65,9 @@ fn end(bench: &mut Child) {
 
 fn wait_answer(set: &Set<'_>) -> Result<(), ScenarioError> {
     let database = set.region.database()?;
-    let ask = || engine::execute(&*database, "SELECT count(*) FROM pgbench_branches").is_ok();
-    Ok(wait::until_true("an answer to SQL", Duration::from_secs(60), ask)?)
+    let ask = || engine::execute(&*database, "SELECT count(*) FROM pgbench_branches").ok();
+    wait::until_every(ASK, "an answer to SQL", Duration::from_secs(60), ask)?;
+    Ok(())
 }
 
 fn epoch_of(status: &Status) -> Option<u64> {
