@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -29,6 +30,9 @@ fn binary(variable: &str, default: Option<&str>) -> Result<PathBuf, String> {
     path.canonicalize().map_err(|error| format!("there is no binary {}: {error}", path.display()))
 }
 
+/// Each run starts a region of its own; one at a time leaves it the machine.
+static MACHINE: Mutex<()> = Mutex::new(());
+
 struct Played {
     code: Option<i32>,
     summary: Value,
@@ -36,6 +40,7 @@ struct Played {
 }
 
 fn play(zorya: &Path, arguments: &[&str]) -> Played {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let work = tempfile::Builder::new().prefix("zorya-chaos-").tempdir_in("/var/tmp").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_zorya-chaos"))
         .arg("--zorya")
