@@ -33,8 +33,10 @@ impl Fault for FullDisk {
         let refused = |(id, before): (&String, &usize)| {
             let log = scene.region.log_of_node(id);
             let free = scene.stage.node(id).disk.free_bytes().ok()?;
+            // The kernel's words, and those of a log that begins no file without room for all of it.
+            let words = ["full", "No space", "no storage space"];
             let line =
-                log.get(*before..)?.lines().find(|line| line.contains("full") || line.contains("o space"))?;
+                log.get(*before..)?.lines().find(|line| words.iter().any(|word| line.contains(word)))?;
             (free == 0).then(|| format!("{id}: {line}"))
         };
         let said: Option<Vec<_>> = self.targets.ids.iter().zip(&self.log_bytes).map(refused).collect();
