@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::options::Options;
 use crate::region::{Region, RegionError};
 use crate::round::{self, Field, History};
-use crate::stage::{Stage, StageError};
+use crate::stage::{Medium, Stage, StageError};
 use crate::summary::Summary;
 use crate::{faults, scenarios, wait};
 
@@ -41,7 +41,9 @@ struct Ground {
 impl Ground {
     /// With the cluster that the seed plays on.
     fn prepare(options: &Options, binary: &Path, seed: u64) -> Result<Ground, RunError> {
-        let stage = Stage::build(&options.work, options.disk_mib)?;
+        // No scenario cuts power, and each measures the product.
+        let medium = if options.scenario.is_some() { Medium::Image } else { Medium::Drive };
+        let stage = Stage::build(&options.work, options.disk_mib, medium)?;
         let (home, layout) = (stage.home(), stage.layout_file());
         let cluster = options.engine.cluster(seed);
         let mut region = Region::new(binary, &home, &layout, options.plant.clone(), cluster);
@@ -162,7 +164,7 @@ fn run_scenario(options: &Options, binary: &Path, name: &str) -> Result<Summary,
     let scenario = scenarios::named(name).ok_or_else(|| RunError::Unknown(name.to_owned()))?;
     let mut summary = Summary::of(options);
     let ground = Ground::prepare(options, binary, summary.seed)?;
-    let set = scenarios::Set { options, stage: &ground.stage, region: &ground.region };
+    let set = scenarios::Set { options, stage: &ground.stage, region: &ground.region, seed: summary.seed };
     match scenario.play(&set) {
         Ok(played) => summary.scenario = Some(played),
         Err(error) => summary.failure = Some(round::describe(&error)),

@@ -42,6 +42,14 @@ pub enum Change {
 }
 
 impl Change {
+    /// Bytes of its value or delta.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Change::Image(bytes) | Change::Delta { delta: bytes, .. } => bytes.len(),
+            Change::Delete => 0,
+        }
+    }
+
     pub(crate) fn from_extract(codec: u16, extract: Extract) -> Change {
         match extract {
             Extract::Image(value) => Change::Image(value),

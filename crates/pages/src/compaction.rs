@@ -11,14 +11,16 @@ use zorya_types::{GroupId, Key, Lsn};
 use crate::chain::{At, Change};
 use crate::clears::Clears;
 use crate::error::{ReadError, WorkError};
-use crate::layer::{Layer, LayerDesc, LayerKind, LayerWriter};
+use crate::layer::{Layer, LayerDesc, LayerIdentity, LayerKind, LayerWriter};
 use crate::layer_set::LayerSet;
 use crate::merge::{Fold, Merge};
 use crate::volume::VolumePages;
 use crate::work::Written;
 
-/// How many neighbouring ranges one step rewrites at most.
-const RANGES_PER_STEP: usize = 4;
+/// How many neighbouring ranges one task rewrites at most.
+const RANGES_PER_TASK: usize = 4;
+/// A step passes about so many bytes of versions on.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A key range and its image before.
 #[derive(Clone, Debug)]
@@ -42,7 +44,29 @@ pub(crate) struct Compaction {
     cut: Lsn,
     layers: Arc<LayerSet>,
     tasks: VecDeque<Task>,
+    /// The first task, once it has begun.
+    begun: Option<Rewriting>,
     written: Written,
+}
+
+/// A task that is under way: entries, cut into layers by size.
+struct Rewriting {
+    identity: LayerIdentity,
+    source: Source,
+    /// What the next layer is about.
+    from: Key,
+    to: Key,
+    last: Option<Key>,
+    writer: Option<LayerWriter>,
+    written: Written,
+}
+
+/// Where the entries of a task come from.
+enum Source {
+    /// The values of neighbouring ranges at the cut.
+    Images { layers: Arc<LayerSet>, cut: Lsn, ranges: VecDeque<Range>, fold: Option<Fold> },
+    /// All versions in some flushed layers.
+    Deltas { inputs: Vec<Arc<Layer>>, merge: Merge },
 }
 
 impl VolumePages {
@@ -60,7 +84,14 @@ impl VolumePages {
             let cut = Lsn(oldest.0.div_ceil(every) * every);
             if cut <= self.persisted() {
                 let tasks = self.plan_tasks(&layers, cut)?;
-                return Ok(Some(Compaction { group, cut, layers, tasks, written: Written::default() }));
+                return Ok(Some(Compaction {
+                    group,
+                    cut,
+                    layers,
+                    tasks,
+                    begun: None,
+                    written: Written::default(),
+                }));
             }
         }
         Ok(None)
@@ -83,7 +114,7 @@ impl VolumePages {
         for range in ranges {
             let rewrite = self.deserves_image(layers, cut, &range)?;
             match tasks.back_mut() {
-                Some(Task::Image(held)) if rewrite && held.len() < RANGES_PER_STEP => held.push(range),
+                Some(Task::Image(held)) if rewrite && held.len() < RANGES_PER_TASK => held.push(range),
                 Some(Task::Merge { to, .. }) if !rewrite => *to = range.to,
                 _ if rewrite => tasks.push_back(Task::Image(vec![range])),
                 _ => tasks.push_back(Task::Merge { from: range.from, to: range.to }),
@@ -126,91 +157,115 @@ impl Compaction {
         std::mem::take(&mut self.written)
     }
 
-    /// Does the next task; `true` if that was the last.
+    /// Does the next piece; `true` if that was the last. After an error the task that the piece belongs to begins again.
     pub(crate) fn step(
         &mut self,
         pages: &VolumePages,
         number: &mut dyn FnMut() -> u64,
     ) -> Result<bool, WorkError> {
-        let written = match self.tasks.front() {
-            Some(Task::Image(ranges)) => self.image(pages, ranges, number)?,
-            Some(Task::Merge { from, to }) => self.merge(pages, *from, *to, number)?,
-            None => return Ok(true),
+        let mut rewriting = match (self.begun.take(), self.tasks.front()) {
+            (Some(begun), _) => begun,
+            (None, Some(task)) => self.begin(pages, task)?,
+            (None, None) => return Ok(true),
         };
-        self.written.append(written);
-        self.tasks.pop_front();
+        if rewriting.piece(pages, number)? {
+            self.written.append(rewriting.written);
+            self.tasks.pop_front();
+        } else {
+            self.begun = Some(rewriting);
+        }
         Ok(self.tasks.is_empty())
     }
 
-    /// Writes images of neighbouring ranges, cut anew by size.
-    fn image(
-        &self,
-        pages: &VolumePages,
-        ranges: &[Range],
-        number: &mut dyn FnMut() -> u64,
-    ) -> Result<Written, WorkError> {
-        let identity = pages.identity(self.group, LayerKind::Image, self.cut, self.cut);
-        let mut written = Written::default();
-        let (mut from, mut to) = (ranges[0].from, ranges[0].to);
-        let mut writer = LayerWriter::create(&pages.dir, identity, number())?;
-        for range in ranges {
-            let deltas = self.layers.deltas_at(self.cut).cloned().collect();
-            let mut fold = Fold::new(deltas, range.image.clone(), (range.from, range.to), self.cut)?;
-            while let Some((key, value)) = fold.next()? {
-                if writer.len() >= pages.config.layer_bytes {
-                    let next = LayerWriter::create(&pages.dir, identity, number())?;
-                    let full = std::mem::replace(&mut writer, next);
-                    written.add(pages.compacted(full.finish(&Clears::default(), Some((from, key)))?));
-                    from = key;
-                }
-                writer.push(key, At::first(self.cut), &Change::Image(value))?;
+    fn begin(&self, pages: &VolumePages, task: &Task) -> Result<Rewriting, WorkError> {
+        let (from, to, identity, source) = match task {
+            Task::Image(ranges) => {
+                let (from, to) = (ranges[0].from, ranges[ranges.len() - 1].to);
+                let (layers, ranges) = (Arc::clone(&self.layers), ranges.iter().cloned().collect());
+                let identity = pages.identity(self.group, LayerKind::Image, self.cut, self.cut);
+                (from, to, identity, Source::Images { layers, cut: self.cut, ranges, fold: None })
             }
-            to = range.to;
-        }
-        written.add(pages.compacted(writer.finish(&Clears::default(), Some((from, to)))?));
-        Ok(written)
-    }
-
-    /// Merges what the flushed layers hold of `from..to`, cut by size between keys.
-    fn merge(
-        &self,
-        pages: &VolumePages,
-        from: Key,
-        to: Key,
-        number: &mut dyn FnMut() -> u64,
-    ) -> Result<Written, WorkError> {
-        let is_input = |layer: &&Arc<Layer>| layer.desc.level == 0 && layer.desc.overlaps(from, to);
-        let inputs: Vec<_> = self.layers.deltas_at(self.cut).filter(is_input).cloned().collect();
-        let Some(after) = inputs.iter().map(|layer| layer.desc.after).min() else {
-            return Ok(Written::default());
+            Task::Merge { from, to } => {
+                let (from, to) = (*from, *to);
+                let is_input = |layer: &&Arc<Layer>| layer.desc.level == 0 && layer.desc.overlaps(from, to);
+                let inputs: Vec<_> = self.layers.deltas_at(self.cut).filter(is_input).cloned().collect();
+                let after = inputs.iter().map(|layer| layer.desc.after).min().unwrap_or(self.cut);
+                let identity = pages.identity(self.group, LayerKind::Delta, after, self.cut);
+                let merge = Merge::new(&inputs, from, to)?;
+                (from, to, identity, Source::Deltas { inputs, merge })
+            }
         };
-        let identity = pages.identity(self.group, LayerKind::Delta, after, self.cut);
-        let mut merge = Merge::new(&inputs, from, to)?;
-        let mut written = Written::default();
-        let (mut start, mut last) = (from, None);
-        let mut writer: Option<LayerWriter> = None;
-        while let Some((key, at, change)) = merge.next()? {
-            let full =
-                |writer: &mut LayerWriter| writer.len() >= pages.config.layer_bytes && last != Some(key);
-            if let Some(full) = writer.take_if(full) {
-                written.add(pages.compacted(full.finish(&clears_of(&inputs, start, key)?, None)?));
-                start = key;
+        let written = Written::default();
+        Ok(Rewriting { identity, source, from, to, last: None, writer: None, written })
+    }
+}
+
+impl Rewriting {
+    /// Goes on for a piece; `true` at the end.
+    fn piece(&mut self, pages: &VolumePages, number: &mut dyn FnMut() -> u64) -> Result<bool, WorkError> {
+        let mut passed = 0;
+        while passed < PIECE_BYTES {
+            let Some((key, at, change)) = self.source.next()? else {
+                self.end(pages, number)?;
+                return Ok(true);
+            };
+            let is_full = |writer: &LayerWriter| writer.len() >= pages.config.layer_bytes;
+            if self.last != Some(key) && self.writer.as_ref().is_some_and(is_full) {
+                self.close(pages, key)?;
             }
-            let writer = match &mut writer {
+            let writer = match &mut self.writer {
                 Some(writer) => writer,
-                None => writer.insert(LayerWriter::create(&pages.dir, identity, number())?),
+                none => none.insert(LayerWriter::create(&pages.dir, self.identity, number())?),
             };
             writer.push(key, at, &change)?;
-            last = Some(key);
+            passed += change.len();
+            self.last = Some(key);
         }
-        let clears = clears_of(&inputs, start, to)?;
-        if writer.is_none() && !clears.is_empty() {
-            writer = Some(LayerWriter::create(&pages.dir, identity, number())?);
+        Ok(false)
+    }
+
+    /// Ends the last layer. An image without entries answers for its range all the same.
+    fn end(&mut self, pages: &VolumePages, number: &mut dyn FnMut() -> u64) -> Result<(), WorkError> {
+        let says_something = match &self.source {
+            Source::Images { .. } => true,
+            Source::Deltas { inputs, .. } => !clears_of(inputs, self.from, self.to)?.is_empty(),
+        };
+        if self.writer.is_none() && says_something {
+            self.writer = Some(LayerWriter::create(&pages.dir, self.identity, number())?);
         }
-        if let Some(writer) = writer {
-            written.add(pages.compacted(writer.finish(&clears, None)?));
+        self.close(pages, self.to)
+    }
+
+    /// Ends the layer that is being written, which is about what lies below `to`.
+    fn close(&mut self, pages: &VolumePages, to: Key) -> Result<(), WorkError> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let desc = match &self.source {
+            Source::Images { .. } => writer.finish(&Clears::default(), Some((self.from, to)))?,
+            Source::Deltas { inputs, .. } => writer.finish(&clears_of(inputs, self.from, to)?, None)?,
+        };
+        self.written.add(pages.compacted(desc));
+        self.from = to;
+        Ok(())
+    }
+}
+
+impl Source {
+    /// The next entry, in order of key, then time.
+    fn next(&mut self) -> Result<Option<(Key, At, Change)>, ReadError> {
+        let (layers, cut, ranges, current) = match self {
+            Source::Deltas { merge, .. } => return merge.next(),
+            Source::Images { layers, cut, ranges, fold } => (layers, *cut, ranges, fold),
+        };
+        loop {
+            if let Some(fold) = current
+                && let Some((key, value)) = fold.next()?
+            {
+                return Ok(Some((key, At::first(cut), Change::Image(value))));
+            }
+            let Some(range) = ranges.pop_front() else { return Ok(None) };
+            let deltas = layers.deltas_at(cut).cloned().collect();
+            *current = Some(Fold::new(deltas, range.image, (range.from, range.to), cut)?);
         }
-        Ok(written)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Background work: flushing closed intervals, compaction, deleting layers, scrubbing.
 //!
-//! One step at a time, so that a flush never waits for a whole compaction. Each step writes its files first, then the
+//! One step at a time, so that a flush waits for no more than a piece of a compaction. Each step writes its files first, then the
 //! manifest, then shows the new layers to readers; an error before the manifest leaves nothing behind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use zorya_types::{GroupId, Lsn};
 
@@ -16,6 +17,9 @@ use crate::layer_set::LayerSet;
 use crate::manifest::Manifest;
 use crate::memory::MemTable;
 use crate::volume::{Cut, VolumePages};
+
+/// How long a compaction that has just become due may rest after a piece of 256 KiB: it goes on at 4 MiB a second.
+const REST: Duration = Duration::from_millis(64);
 
 /// What background work keeps between steps.
 pub(crate) struct Worker {
@@ -65,13 +69,14 @@ impl VolumePages {
             return Ok(true);
         }
         if worker.compaction.is_none() {
+            // Before the next compaction: under load that keeps compactions busy they would wait for ever.
+            if self.delete_unused(worker)? {
+                return Ok(true);
+            }
             worker.compaction = self.plan_compaction()?;
         }
         if worker.compaction.is_some() {
             self.compact(worker)?;
-            return Ok(true);
-        }
-        if self.delete_unused(worker)? {
             return Ok(true);
         }
         self.scrub(worker);
@@ -113,7 +118,23 @@ impl VolumePages {
         writer.finish(table.clears(), None)
     }
 
-    /// One task of the compaction under way, or its end.
+    /// How long the next step of [`VolumePages::work`] may be put off, so that others have the disk and the processors: only
+    /// while that is a piece of a compaction, and less the further it has fallen behind the log.
+    #[must_use]
+    pub fn may_rest(&self) -> Duration {
+        let worker = self.worker.lock();
+        match &worker.compaction {
+            Some(compaction) if self.ingest.lock().closed.is_empty() => {
+                let behind = self.persisted().0.saturating_sub(compaction.cut().0);
+                // No rest once the next compaction is due as well.
+                let left = 1.0 - behind as f64 / self.compaction_every() as f64;
+                REST.mul_f64(left.max(0.0))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// One piece of the compaction under way, or its end.
     fn compact(&self, worker: &mut Worker) -> Result<(), WorkError> {
         let Some(mut compaction) = worker.compaction.take() else { return Ok(()) };
         let mut number = || take_number(worker);

@@ -33,10 +33,9 @@ impl Fault for FullDisk {
         let refused = |(id, before): (&String, &usize)| {
             let log = scene.region.log_of_node(id);
             let free = scene.stage.node(id).disk.free_bytes().ok()?;
-            // The kernel's words, and those of a log that begins no file without room for all of it.
-            let words = ["full", "No space", "no storage space"];
-            let line =
-                log.get(*before..)?.lines().find(|line| words.iter().any(|word| line.contains(word)))?;
+            // The node's words and the kernel's.
+            let is_full = |line: &&str| line.contains("the disk is full") || line.contains("No space");
+            let line = log.get(*before..)?.lines().find(is_full)?;
             (free == 0).then(|| format!("{id}: {line}"))
         };
         let said: Option<Vec<_>> = self.targets.ids.iter().zip(&self.log_bytes).map(refused).collect();

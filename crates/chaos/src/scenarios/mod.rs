@@ -30,6 +30,8 @@ pub struct Set<'a> {
     pub stage: &'a Stage,
     /// The region on it.
     pub region: &'a Region,
+    /// The run's seed.
+    pub seed: u64,
 }
 
 /// A scenario that could not be played to its end.
@@ -125,7 +127,7 @@ impl Set<'_> {
         Ok(Load::start(LoadOptions {
             database: self.region.database()?,
             clients,
-            seed: self.options.first_seed(),
+            seed: self.seed,
             number,
             patience,
             large: false,

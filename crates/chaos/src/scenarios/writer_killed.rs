@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::{ScenarioError, Set};
 use crate::engine;
 use crate::region::Status;
+use crate::seed::Numbers;
 use crate::shell::{self, ShellError};
 use crate::summary::ScenarioSummary;
 use crate::wait;
@@ -16,6 +17,8 @@ use crate::wait;
 const OPEN: Duration = Duration::from_secs(1);
 /// What the first answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How far apart the engine's checkpoints are.
+const CHECKPOINTS: Duration = Duration::from_secs(30);
 /// How often an answer is asked for: each time is a process that the recovering engine makes and ends.
 const ASK: Duration = Duration::from_millis(100);
 
@@ -26,7 +29,8 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     engine::execute(&*set.region.database()?, "CHECKPOINT")?;
     let ledger = set.load_of(1, 1, Duration::from_secs(30))?;
     let mut bench = start_tpcb(&endpoint)?;
-    let waited = wait::last(set.seconds(180));
+    let moment = random_moment(set.seed);
+    let waited = wait::last(set.seconds(180) + moment);
     let (engine, mount) = set.region.writer()?;
     let epoch = epoch_of(&set.region.status()?);
     let killed = Instant::now();
@@ -38,6 +42,7 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     end(&mut bench);
     waited?;
     answered?;
+    summary.figure("moment_ms", moment.as_millis() as u64);
     summary.figure("answers_after_ms", answer.as_millis() as u64);
     summary.promise(answer <= ANSWER, || format!("SQL answered only after {} ms", answer.as_millis()));
     note_opening(set, summary, epoch)?;
@@ -45,6 +50,12 @@ pub(super) fn play(set: &Set<'_>, summary: &mut ScenarioSummary) -> Result<(), S
     summary.verify(set, ledger)?;
     summary.broken.extend(set.region.database()?.check(&[], true)?.broken);
     Ok(())
+}
+
+/// How long after the scenario's length the kill comes. How much there is to recover depends on where between two checkpoints
+/// that is, which without this would be the same place in every run.
+fn random_moment(seed: u64) -> Duration {
+    Duration::from_millis(Numbers::from_seed(seed).below(CHECKPOINTS.as_millis() as u64))
 }
 
 fn start_tpcb(endpoint: &str) -> Result<Child, ScenarioError> {

@@ -1,4 +1,5 @@
-//! One storage node's disk: an ext4 file system on a drive of its own, which can be full alone and lose power alone.
+//! One storage node's disk: an ext4 file system on a drive of its own, which can be full alone and lose power alone. Where
+//! nothing loses power there is no drive: what it costs would be measured with the product.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -53,12 +54,21 @@ fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> D
     move |source| DiskError::Io { step, path: path.to_owned(), source }
 }
 
-/// A file system on a drive.
+/// What a disk's loop device is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The image itself.
+    Image,
+    /// A drive over it, whose power can be cut.
+    Drive,
+}
+
+/// A file system on a loop device.
 #[derive(Clone, Debug)]
 pub struct Disk {
     image: PathBuf,
     mount: PathBuf,
-    /// `None` until it is made, and in a plan that only knows the names.
+    /// `None` without one, until it is made, and in a plan that only knows the names.
     drive: Option<Arc<Drive>>,
 }
 
@@ -85,27 +95,39 @@ impl Disk {
         self.bay().join(drive::FILE)
     }
 
+    /// What the loop device is over.
+    fn medium(&self) -> PathBuf {
+        if self.drive.is_some() { self.served() } else { self.image.clone() }
+    }
+
     /// Makes it empty, `mib` large, and mounts it.
-    pub fn make(&mut self, mib: u64) -> Result<(), DiskError> {
-        let bay = self.bay();
+    pub fn make(&mut self, mib: u64, medium: Medium) -> Result<(), DiskError> {
         fs::create_dir_all(&self.mount).map_err(failed("make", &self.mount))?;
-        fs::create_dir_all(&bay).map_err(failed("make", &bay))?;
         let image = File::create(&self.image).map_err(failed("make", &self.image))?;
         image.set_len(mib << 20).map_err(failed("size", &self.image))?;
         // No reserve for root: a full disk is full for the node, which may run as root. The inode tables at once: they
         // are holes in the image, and would otherwise be zeroed later by writes through the drive.
         let options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         shell::run("mkfs.ext4", &[&options[..], &[&self.image.to_string_lossy()]].concat())?;
+        self.drive = match medium {
+            Medium::Image => None,
+            Medium::Drive => Some(self.start_drive()?),
+        };
+        self.mount()
+    }
+
+    fn start_drive(&self) -> Result<Arc<Drive>, DiskError> {
+        let bay = self.bay();
+        fs::create_dir_all(&bay).map_err(failed("make", &bay))?;
         let drive = Arc::new(Drive::over(&self.image).map_err(failed("open", &self.image))?);
         drive::serve(Arc::clone(&drive), &bay).map_err(failed("serve a drive at", &bay))?;
-        self.drive = Some(drive);
-        self.mount()
+        Ok(drive)
     }
 
     /// Mounts it; ext4 replays its journal. The loop device goes with the last mount.
     pub fn mount(&self) -> Result<(), DiskError> {
-        let (served, mount) = (self.served(), self.mount.to_string_lossy());
-        let attach = ["--find", "--show", "--direct-io=on", &served.to_string_lossy()];
+        let (medium, mount) = (self.medium(), self.mount.to_string_lossy());
+        let attach = ["--find", "--show", "--direct-io=on", &medium.to_string_lossy()];
         let device = shell::run("losetup", &attach)?;
         let device = device.trim();
         let mounted = shell::run("mount", &["-t", "ext4", device, &mount]);
@@ -139,13 +161,13 @@ impl Disk {
         Ok(())
     }
 
-    /// The loop device that still holds the drive: the file system may still be alive somewhere.
+    /// The loop device that still holds the image or its drive: the file system may still be alive somewhere.
     fn attached(&self) -> Option<String> {
         let mut devices = fs::read_dir("/sys/block").ok()?;
         devices.find_map(|entry| {
             let entry = entry.ok()?;
             let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
-            let ours = Path::new(file.trim()) == self.served();
+            let ours = [self.served(), self.image.clone()].iter().any(|own| Path::new(file.trim()) == own);
             ours.then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
         })
     }
@@ -175,7 +197,7 @@ impl Disk {
     /// in the kernel's memory for a while.
     pub fn cut_power(&self, numbers: &mut Numbers) -> Result<Loss, DiskError> {
         let not_cut = |what| DiskError::NotCut { path: self.mount.clone(), what };
-        let drive = self.drive.as_ref().ok_or_else(|| not_cut("its drive was never made"))?;
+        let drive = self.drive.as_ref().ok_or_else(|| not_cut("it has no drive"))?;
         let canary = self.mount.join(CANARY);
         fs::write(&canary, "not synced").map_err(failed("write", &canary))?;
         let loss = drive.cut_power(numbers).map_err(failed("cut the power of", &self.image))?;
@@ -249,14 +271,14 @@ mod tests {
     use super::*;
 
     /// Runs with root and a loop device only.
-    fn with_disk(check: impl FnOnce(&mut Disk)) {
+    fn with_disk(medium: Medium, check: impl FnOnce(&mut Disk)) {
         if !nix::unistd::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
             println!("skipped: needs root and loop devices");
             return;
         }
         let dir = tempfile::tempdir().unwrap();
         let mut made = Unmade(Disk::at(dir.path().join("d.img"), dir.path().join("d")));
-        made.0.make(64).unwrap();
+        made.0.make(64, medium).unwrap();
         check(&mut made.0);
     }
 
@@ -271,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_power_cut_loses_what_was_not_synced_and_nothing_else() {
-        with_disk(|disk| {
+        with_disk(Medium::Drive, |disk| {
             let (synced, unsynced) = (disk.mount.join("synced"), disk.mount.join("unsynced"));
             let mut file = File::create(&synced).unwrap();
             file.write_all(&[7; 10_000]).unwrap();
@@ -316,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_power_cut_loses_what_was_written_past_the_page_cache_without_a_flush() {
-        with_disk(|disk| {
+        with_disk(Medium::Drive, |disk| {
             for seed in 0..6 {
                 let (there, loss) = direct_after_cut(disk, false, seed);
                 assert!(there < DIRECT_BYTES / 512, "seed {seed}: everything survived");
@@ -333,7 +355,7 @@ mod tests {
     /// As after a run that was killed: another process of the harness knows only the names.
     #[test]
     fn a_disk_whose_drive_is_gone_can_be_removed() {
-        with_disk(|disk| {
+        with_disk(Medium::Drive, |disk| {
             fs::write(disk.mount.join("f"), vec![1; 1 << 20]).unwrap();
             umount2(&disk.bay(), MntFlags::MNT_FORCE).unwrap_err();
             assert!(File::create(disk.mount.join("g")).and_then(|file| file.sync_all()).is_err());
@@ -345,8 +367,21 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_without_a_drive_keeps_what_it_is_given_and_has_no_power_to_cut() {
+        with_disk(Medium::Image, |disk| {
+            fs::write(disk.mount.join("f"), vec![1; 1 << 20]).unwrap();
+            assert!(!disk.bay().exists() && disk.attached().is_some());
+            let cut = disk.cut_power(&mut Numbers::from_seed(1));
+            assert!(matches!(cut, Err(DiskError::NotCut { .. })), "{cut:?}");
+            disk.unmount().unwrap();
+            disk.mount().unwrap();
+            assert_eq!(fs::read(disk.mount.join("f")).unwrap(), vec![1; 1 << 20]);
+        });
+    }
+
+    #[test]
     fn a_full_disk_takes_nothing_until_it_is_freed() {
-        with_disk(|disk| {
+        with_disk(Medium::Drive, |disk| {
             disk.fill().unwrap();
             assert_eq!(disk.free_bytes().unwrap(), 0);
             let written = fs::write(disk.mount.join("f"), vec![1; 8192]);

@@ -12,7 +12,7 @@ mod power;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use disk::{Disk, DiskError};
+pub use disk::{Disk, DiskError, Medium};
 pub use drive::Loss;
 pub use network::{COMPUTE, Counters, Network, NetworkError};
 
@@ -86,7 +86,7 @@ fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error)
 impl Stage {
     /// Removes what an earlier run left, then builds a stage with empty disks of `disk_mib` each. The calling thread and
     /// the processes that it starts from now on are in the compute namespace.
-    pub fn build(work: &Path, disk_mib: u64) -> Result<Stage, StageError> {
+    pub fn build(work: &Path, disk_mib: u64, medium: Medium) -> Result<Stage, StageError> {
         if !nix::unistd::geteuid().is_root() {
             return Err(StageError::NotRoot);
         }
@@ -95,7 +95,7 @@ impl Stage {
         std::fs::create_dir_all(work).map_err(failed("make", work))?;
         stage.network.make()?;
         for node in &mut stage.nodes {
-            node.disk.make(disk_mib)?;
+            node.disk.make(disk_mib, medium)?;
         }
         let layout = stage.layout();
         std::fs::write(stage.layout_file(), layout).map_err(failed("write", &stage.layout_file()))?;

@@ -28,7 +28,9 @@ pub(super) fn make(
 ) -> io::Result<Option<Spare>> {
     // Otherwise the attempt itself would take the room, for as long as it lasts, from those who could make some.
     if disk.free_bytes()? < len {
-        return Err(io::ErrorKind::StorageFull.into());
+        let why =
+            format!("the disk is full: no room for a file of {} MiB; free some space", len.div_ceil(1 << 20));
+        return Err(io::Error::new(io::ErrorKind::StorageFull, why));
     }
     let unfinished = names::unfinished_name(number);
     let made = disk.create(&unfinished).and_then(|file| Ok(zero(&*file, len, go_on)?.then_some(file)));

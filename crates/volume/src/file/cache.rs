@@ -67,6 +67,18 @@ impl BlockCache {
         }
     }
 
+    /// Whether a block's newest version is at hand. Counts as no use of it.
+    #[must_use]
+    pub fn contains(&self, key: Key) -> bool {
+        self.places.contains_key(&key)
+    }
+
+    /// Whether so many more blocks would drive none out.
+    #[must_use]
+    pub fn has_room_for(&self, blocks: usize) -> bool {
+        self.slots.len() + blocks <= self.capacity
+    }
+
     /// Takes in the newest version of a block, made by the record at `lsn`.
     pub fn insert(&mut self, key: Key, data: Bytes, lsn: Lsn, vdl: Lsn) {
         if let Some(&place) = self.places.get(&key) {

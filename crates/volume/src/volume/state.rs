@@ -312,13 +312,23 @@ impl State {
         if let Some(data) = self.cache.get(key) {
             return Base::Known(data);
         }
-        if !self.clears.is_empty() {
-            let vdl = self.store.vdl();
-            if self.clears.iter().any(|(lsn, range)| *lsn > vdl && range.contains(&key)) {
-                return Base::Zero;
-            }
+        if self.is_cleared(key) { Base::Zero } else { Base::Stored(group) }
+    }
+
+    /// The group of a block that storage alone has.
+    pub(super) fn only_stored(&self, file: FileKey, block: u64) -> Option<GroupId> {
+        let key = Key::block(file, block);
+        let group = self.extents.group(file, block)?;
+        (!self.cache.contains(key) && !self.is_cleared(key)).then_some(group)
+    }
+
+    /// Whether a block was cleared by a record that is not durable yet.
+    fn is_cleared(&self, key: Key) -> bool {
+        if self.clears.is_empty() {
+            return false;
         }
-        Base::Stored(group)
+        let vdl = self.store.vdl();
+        self.clears.iter().any(|(lsn, range)| *lsn > vdl && range.contains(&key))
     }
 
     /// The size that the kernel sees: a held head counts.

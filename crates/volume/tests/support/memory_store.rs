@@ -49,6 +49,8 @@ struct Inner {
     room: Vec<Waiter>,
     reads: u64,
     held_reads: Option<Vec<Box<dyn FnOnce() + Send>>>,
+    /// A key whose reads fail.
+    damaged: Option<Key>,
     answers_early: bool,
     free_bytes: Option<u64>,
     records: u64,
@@ -125,6 +127,7 @@ impl MemoryStore {
             room: Vec::new(),
             reads: 0,
             held_reads: None,
+            damaged: None,
             answers_early: false,
             free_bytes: None,
             records: 0,
@@ -239,6 +242,13 @@ impl MemoryStore {
         for read in held {
             read();
         }
+    }
+
+    /// From now on this key, if it is there, cannot be read.
+    pub fn damage(&self, key: Key) {
+        let mut inner = self.inner.lock();
+        assert!(inner.values.contains_key(&key), "{key:?} was never written");
+        inner.damaged = Some(key);
     }
 
     pub fn held_reads(&self) -> usize {
@@ -424,9 +434,11 @@ impl VolumeStore for MemoryStore {
         let mut inner = self.inner.lock();
         inner.reads += 1;
         let values: Vec<_> = keys.iter().map(|(_, key)| inner.values.get(key).cloned()).collect();
-        let outcome = match &inner.lost {
-            Some(lost) => Err(lost.clone().into()),
-            None => Ok(values),
+        let damaged = inner.damaged.filter(|damaged| keys.iter().any(|(_, key)| key == damaged));
+        let outcome = match (&inner.lost, damaged) {
+            (Some(lost), _) => Err(lost.clone().into()),
+            (None, Some(key)) => Err(ReadFailed::Unreadable { key, reason: "damaged".to_owned() }),
+            (None, None) => Ok(values),
         };
         if let Some(held) = &mut inner.held_reads {
             return held.push(Box::new(move || done(outcome)));

@@ -101,7 +101,9 @@ fn no_file_is_begun_that_has_no_room() {
         disk.set_faults(Faults { free_bytes: Some(free_bytes), ..Faults::default() });
         spares::make(&disk, 1, LEN, &|| true).map(|made| made.map(|spare| spare.len))
     };
-    assert_eq!(make(LEN - 1).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let error = make(LEN - 1).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(error.to_string().contains("the disk is full"), "{error}");
     assert_eq!(disk.calls(), 0, "it takes nothing, not even for a moment");
     assert_eq!(make(LEN).unwrap(), Some(LEN));
 }
