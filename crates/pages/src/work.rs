@@ -1,7 +1,7 @@
 //! Background work: flushing closed intervals, compaction, deleting layers, scrubbing.
 //!
-//! One step at a time, so that a flush waits for no more than a piece of a compaction. Each step writes its files first, then the
-//! manifest, then shows the new layers to readers; an error before the manifest leaves nothing behind.
+//! One step at a time, so that a flush waits for no more than a piece of a compaction. Each step writes its files
+//! first, then the manifest, then shows the new layers to readers; an error before the manifest leaves nothing behind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
